@@ -5,45 +5,50 @@ come back to it (`/voice/process?turn=3&step=menu`). Twilio signs that URL and r
 when it retries, so the turn number is idempotency key, lock and version at once.
 
 Nothing is kept in this process. Redis holds write-once cells: `settle(key, value)` writes a cell
-if it is empty and returns what stands in it; `read(keys)` looks. The cell `call:{CallSid}:{n}` holds
-the call after n answers together with the TwiML of the n-th. Whoever loses a race (a retry, a rival
-instance, a write whose reply got lost) is handed the winner's TwiML and says exactly that. There
-are no locks and there is nothing to clean up: cells expire.
+if it is empty and returns what stands in it; `read(keys)` looks. The cell `call:{CallSid}:{n}` is
+the call after n answers together with the TwiML of the n-th. Whoever loses a race (a retry, a
+rival instance, a write whose reply got lost) is handed the winner's TwiML and says exactly that.
+There are no locks and there is nothing to clean up: cells expire.
 
-The path of one webhook, as `Line.turn` walks it:
+The path of one webhook, as `Visit.turn` walks it:
 
     verify > parse > read cells n, n+1 > (n+1 stands? say it) > decide > render > settle n+1 > say
 
 To change what callers hear, edit WORDS (the sentences) and `flow` (the steps); the rest follows.
-Sections only use what stands above them: words, settings, flow, core, TwiML, wire, cells, Twilio,
-slow work, page, line.
+Sections only use what stands above them: log, words, settings, flow, core, TwiML, wire, cells,
+Twilio, records, slow work, page, line.
 """
 
 from __future__ import annotations
+
+import os
+import runpy
+import sys
+
+if __name__ == "__main__":  # above the rest, because the server loads this file again
+    sys.argv = ["functions-framework", "--target=handler", f"--source={__file__}"]
+    runpy.run_module("functions_framework", run_name="__main__")
 
 import atexit
 import hmac
 import io
 import json
-import os
 import re
-import runpy
 import socket
 import sqlite3
 import ssl
-import sys
 import threading
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from html import escape
 from http.client import HTTPException, HTTPResponse
-from typing import Any, Final, Literal, Protocol
+from queue import Empty, SimpleQueue
+from typing import Any, Final, Literal, Protocol, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -55,12 +60,10 @@ from upstash_redis import Redis
 from upstash_redis.http import format_response, make_headers
 from werkzeug.exceptions import RequestEntityTooLarge
 
-DAY: Final = (
-    24 * 3600
-)  # seconds that a cell lives: Twilio ends every call after 24 hours at the latest
-LAST_TURN: Final = 100  # turns of one call; the number is part of the contract
-THREADS: Final = 16  # the server's, unless the variable says otherwise
-WAY_OUT: Final = LAST_TURN - 3  # from here on a person, voicemail, goodbye: one turn for each
+DAY: Final = 24 * 3600  # seconds that a cell lives: longer than any call
+LAST_TURN: Final = 100  # turns of one call
+WAY_OUT: Final = LAST_TURN - 3  # from here on: a person, voicemail, goodbye
+THREADS: Final = 16  # of the server, unless the variable THREADS says otherwise
 E164: Final = r"\+[1-9][0-9]{6,14}"
 
 
@@ -77,13 +80,13 @@ class StoreUnavailable(Exception):
 
 
 # ---- log ---------------------------------------------------------------------------------------
-# One JSON object a line on stdout, as Railway's log search reads it. stderr would all be errors.
+# One JSON object a line on stdout, where Railway's log search finds it; stderr would be all errors.
 
 
 def log(level: str, message: str, **known: object) -> None:
-    """Write one line. No secret ever comes here; words and numbers only masked."""
+    """Write one line. No secret comes here; words and numbers only if the operator asked."""
     line = {"level": level, "message": message} | {k: v for k, v in known.items() if v is not None}
-    print(json.dumps(line, ensure_ascii=False, default=str), flush=True)
+    print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
 def masked(phone: str) -> str:
@@ -92,7 +95,7 @@ def masked(phone: str) -> str:
 
 
 def cause(error: BaseException) -> str:
-    """What went wrong and in which line of this file. Never the message: it may hold words."""
+    """What went wrong, and in which line of this file. Not the message: it may hold words."""
     trace, line = error.__traceback__, 0
     while trace:
         line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == __file__ else line
@@ -102,7 +105,7 @@ def cause(error: BaseException) -> str:
 
 # ---- words -------------------------------------------------------------------------------------
 # Every sentence that a caller can hear, by language. {name} and the like are filled in.
-# "say" in the flow below names a sentence here; anything else that stands there is spoken as it is.
+# A step of the flow names a sentence here; anything else that it says is spoken as it stands.
 
 WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "en": {
@@ -153,7 +156,7 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "connecting_department": "Ich verbinde Sie mit {name}.",
         "not_heard": "Entschuldigung, ich habe Sie nicht gehört.",
         "not_understood": "Entschuldigung, das habe ich nicht verstanden.",
-        "help": "Mit der 0 erreichen Sie einen Menschen, mit der Sterntaste hören Sie die Frage noch einmal.",
+        "help": "Die 0 verbindet Sie mit einem Menschen, der Stern wiederholt die Frage.",
         "giving_up": "Ich suche jemanden, der Ihnen helfen kann.",
         "busy": "Der Anschluss ist besetzt.",
         "no-answer": "Im Moment nimmt niemand ab.",
@@ -182,79 +185,6 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
 # The environment, read once and checked whole: every problem is named before the first call.
 
 
-@dataclass(frozen=True, slots=True)
-class Hours:
-    """When people are there: (weekday, opens, closes) with Monday 0 and minutes of that day."""
-
-    spans: tuple[tuple[int, int, int], ...] = ()
-    zone: str = "UTC"
-
-    def closed(self, at: float) -> bool:
-        """Whether nobody is there at a moment (Unix time). Without hours somebody always is."""
-        if not self.spans:
-            return False
-        now = datetime.fromtimestamp(at, ZoneInfo(self.zone))
-        day, minute = now.weekday(), now.hour * 60 + now.minute
-        return not any(d == day and opens <= minute < closes for d, opens, closes in self.spans)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The environment, understood. What must be mended before a call stands in `problems`."""
-
-    tokens: tuple[str, ...] = ()
-    public_url: str = ""
-    redis_url: str = ""
-    redis_token: str = ""
-    state_file: str = ".calls.sqlite3"
-    forward_to: str = ""
-    departments: Mapping[str, str] = field(default_factory=dict)  # name: E.164, in order of keys
-    backend_url: str = ""
-    backend_token: str = ""
-    greeting: str = ""
-    voice: str = ""
-    language: str = "en-US"
-    speech_model: str = "phone_call"
-    speech_timeout: int | Literal["auto"] = 3  # seconds
-    deadline: float = 4.5  # seconds
-    account_sid: str = ""
-    api_key: str = ""
-    api_secret: str = ""
-    hours: Hours = Hours()
-    blocked: frozenset[str] = frozenset()
-    calls_per_hour: int = 0
-    admin_token: str = ""
-    log_words: bool = False
-    threads: int = THREADS
-    problems: tuple[str, ...] = ()
-
-    @property
-    def numbers(self) -> dict[str, str]:
-        """The only numbers that are ever dialled, by the name that a step or a backend uses."""
-        forward = {"FORWARD_TO": self.forward_to} if self.forward_to else {}
-        return forward | dict(self.departments)
-
-    @property
-    def rest_login(self) -> tuple[str, str] | None:
-        """Who we are to Twilio's REST API: an API key, else the account itself."""
-        if not self.account_sid or not self.tokens:
-            return None
-        return (
-            (self.api_key, self.api_secret) if self.api_key else (self.account_sid, self.tokens[0])
-        )
-
-    @property
-    def words(self) -> Mapping[str, str]:
-        """The sentences of the language that is set, with the greeting that is set."""
-        words = WORDS[self.language[:2]]
-        return {**words, "greeting": self.greeting} if self.greeting else words
-
-
-def text(value: str) -> str:
-    """Any text without control characters."""
-    return matching(r"[^\x00-\x1f\x7f]+")(value)
-
-
 def matching(pattern: str) -> Callable[[str], str]:
     """A check that the whole value matches a pattern."""
 
@@ -266,162 +196,187 @@ def matching(pattern: str) -> Callable[[str], str]:
     return check
 
 
-def between(low: float, high: float) -> Callable[[str], float]:
-    """A check that the value is a number from `low` to `high`."""
+def between(low: float, high: float, kind: type[Any] = int) -> Callable[[str], Any]:
+    """A check that the value is a number of a kind from `low` to `high`."""
 
-    def check(value: str) -> float:
-        if not low <= float(value) <= high:
+    def check(value: str) -> Any:  # noqa: ANN401 # an int or a float, as the table asks
+        if not low <= kind(value) <= high:
             raise ValueError(value)
-        return float(value)
+        return kind(value)
 
     return check
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """A check that the value is a whole number from `low` to `high`."""
-    return lambda value: int(between(low, high)(matching("[0-9]+")(value)))
-
-
 def origin(value: str) -> str:
     """`https://host[:port]` without path, query or login; http only for this machine."""
-    url = urlsplit(value.rstrip("/"))
-    local = url.hostname in ("localhost", "127.0.0.1")
-    bare = url.geturl() == f"{url.scheme}://{url.hostname}" + (f":{url.port}" if url.port else "")
-    if not bare or not (url.scheme == "https" or (url.scheme == "http" and local)):
-        raise ValueError(value)
-    return url.geturl()
+    local = r"http://(localhost|127\.0\.0\.1)"
+    return matching(rf"(https://[\w.-]+|{local})(:[1-9][0-9]{{0,4}})?")(value.rstrip("/").lower())
 
 
 def address(value: str) -> str:
     """Any http or https URL with a host."""
-    url = urlsplit(text(value))
-    if url.scheme not in ("http", "https") or not url.hostname or url.port == 0:
+    url = urlsplit(matching("https?://[!-~]+")(value))
+    if not url.hostname or url.port == 0:
         raise ValueError(value)
     return value.rstrip("/")
 
 
-def phone_book(value: str) -> dict[str, str]:
+def phone_book(value: str) -> tuple[tuple[str, str], ...]:
     """`billing=+15550100001 cancel=+15550100002`: names and numbers in order, a key for each."""
     pairs = [matching(rf"[^\W\d][\w-]*={E164}")(pair).split("=") for pair in value.split()]
     book = {name.lower(): number for name, number in pairs}
     if len(book) != len(pairs) or len(book) > len("123456789"):
         raise ValueError(value)
-    return book
+    return tuple(book.items())
 
 
-def opening_hours(value: str) -> Hours:
-    """`Mon-Fri 09:00-17:00, Sat 10:00-14:00 Europe/Berlin`: spans, then one time zone."""
+def opening_hours(value: str) -> Callable[[float], bool]:
+    """`Mon-Fri 09:00-17:00, Sat 10:00-14:00 Europe/Berlin`: whether it is closed at a Unix time."""
     days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-    spans, zone = value.rsplit(None, 1)
-    ZoneInfo(zone)  # a KeyError where there is no such place
-    found: list[tuple[int, int, int]] = []
+    clock = r"([01]\d|2[0-4]):([0-5]\d)"
+    spans, place = value.rsplit(None, 1)
+    zone = ZoneInfo(place)  # a KeyError where there is no such place
+    open_minutes: set[tuple[int, int]] = set()
     for span in spans.lower().split(","):
-        time_of_day = r"([01]\d|2[0-4]):([0-5]\d)"
-        match = re.fullmatch(rf"\s*(\w+)(?:-(\w+))?\s+{time_of_day}-{time_of_day}\s*", span)
-        if not match:
+        match = re.fullmatch(rf"\s*(\w+)(?:-(\w+))?\s+{clock}-{clock}\s*", span)
+        first, last, *times = match.groups() if match else ("", "", 0, 0, 0, 0)
+        opens, closes = (int(times[i]) * 60 + int(times[i + 1]) for i in (0, 2))
+        week = range(days.index(first), days.index(last or first) + 1)
+        if not week or not opens < closes <= 24 * 60:
             raise ValueError(value)
-        first, last = days.index(match[1]), days.index(match[2] or match[1])
-        opens, closes = (int(match[i]) * 60 + int(match[i + 1]) for i in (3, 5))
-        if first > last or not opens < closes <= DAY // 60:
-            raise ValueError(value)
-        found += [(day, opens, closes) for day in range(first, last + 1)]
-    return Hours(tuple(found), zone)
+        open_minutes |= {(day, minute) for day in week for minute in range(opens, closes)}
+
+    def closed(at: float) -> bool:
+        now = datetime.fromtimestamp(at, zone)
+        return (now.weekday(), now.hour * 60 + now.minute) not in open_minutes
+
+    return closed
 
 
-def language_with_words(value: str) -> str:
-    """A language like en-US for which WORDS has every sentence."""
-    return matching(f"(?:{'|'.join(WORDS)})-[A-Z]{{2}}")(value)
+def variable(name: str, default: object, understand: Callable[[str], object], expected: str) -> Any:  # noqa: ANN401 # the type of the field
+    """A setting: its variable, what it is without one, how a value is understood, and what fits."""
+    return field(default=default, metadata={"variable": (name, understand, expected)})
 
 
-# variable: (its field, how it is understood, what was expected if it cannot be)
-VARIABLES: Final[Mapping[str, tuple[str, Callable[[str], object], str]]] = {
-    "TWILIO_AUTH_TOKEN": (
-        "tokens",
-        lambda value: tuple(matching(r"[!-+\--~]+")(t.strip()) for t in value.split(",")),
-        "one token, or two with a comma between while they are rotated",
-    ),
-    "PUBLIC_URL": ("public_url", origin, "an origin like https://line.example.com, no path"),
-    "UPSTASH_REDIS_REST_URL": ("redis_url", address, "the https:// URL of the REST API"),
-    "UPSTASH_REDIS_REST_TOKEN": ("redis_token", matching("[!-~]+"), "a token without spaces"),
-    "STATE_FILE": ("state_file", text, "a file name"),
-    "FORWARD_TO": ("forward_to", matching(E164), "a phone number like +15550100001"),
-    "DEPARTMENTS": ("departments", phone_book, "up to nine pairs like billing=+15550100001"),
-    "BACKEND_URL": ("backend_url", address, "an http(s):// URL"),
-    "BACKEND_TOKEN": ("backend_token", matching("[!-~]+"), "a token without spaces"),
-    "GREETING": ("greeting", lambda value: text(value)[:1000], "a sentence on one line"),
-    "VOICE": ("voice", matching(r"[\w.-]+"), "a voice like Polly.Joanna"),
-    "LANGUAGE": ("language", language_with_words, "en-US, de-DE or the like (see WORDS)"),
-    "SPEECH_MODEL": ("speech_model", matching(r"[\w.-]+"), "a model like phone_call"),
-    "SPEECH_TIMEOUT": (
-        "speech_timeout",
-        lambda value: value if value == "auto" else whole(1, 10)(value),
+TOKEN, WORD = matching("[!-~]+"), matching(r"[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The environment, understood. What must be mended before a call stands in `problems`."""
+
+    tokens: tuple[str, ...] = variable(
+        "TWILIO_AUTH_TOKEN",
+        (),
+        lambda value: tuple(TOKEN(token.strip()) for token in value.split(",")),
+        "a token, or two with a comma between while they are rotated",
+    )
+    public_url: str = variable("PUBLIC_URL", "", origin, "the like of https://line.example.com")
+    redis_url: str = variable("UPSTASH_REDIS_REST_URL", "", address, "the https:// URL for REST")
+    redis_token: str = variable("UPSTASH_REDIS_REST_TOKEN", "", TOKEN, "a token without spaces")
+    state_file: str = variable("STATE_FILE", ".calls.sqlite3", matching(".+"), "a file name")
+    forward_to: str = variable("FORWARD_TO", "", matching(E164), "a number like +15550100001")
+    departments: tuple[tuple[str, str], ...] = variable(
+        "DEPARTMENTS", (), phone_book, "up to nine like billing=+15550100001"
+    )
+    backend_url: str = variable("BACKEND_URL", "", address, "an http:// or https:// URL")
+    backend_token: str = variable("BACKEND_TOKEN", "", TOKEN, "a token without spaces")
+    greeting: str = variable("GREETING", "", matching(".{1,1000}"), "a line of 1000 characters")
+    voice: str = variable("VOICE", "", WORD, "a voice like Polly.Joanna")
+    language: str = variable(
+        "LANGUAGE",
+        "en-US",
+        matching(f"({'|'.join(WORDS)})-[A-Z]{{2}}"),
+        f"a language of WORDS ({', '.join(WORDS)}) with a country, like en-US",
+    )
+    speech_model: str = variable("SPEECH_MODEL", "phone_call", WORD, "a model like phone_call")
+    speech_timeout: int | Literal["auto"] = variable(
+        "SPEECH_TIMEOUT",
+        3,
+        lambda value: value if value == "auto" else between(1, 10)(value),
         "whole seconds from 1 to 10, or auto",
-    ),
-    "RESPONSE_DEADLINE": ("deadline", between(1, 14), "seconds from 1 to 14"),
-    "TWILIO_ACCOUNT_SID": ("account_sid", matching("AC[0-9a-f]{32}"), "AC and 32 hex digits"),
-    "TWILIO_API_KEY": ("api_key", matching("SK[0-9a-f]{32}"), "SK and 32 hex digits"),
-    "TWILIO_API_SECRET": ("api_secret", matching("[!-~]+"), "a secret without spaces"),
-    "HOURS": ("hours", opening_hours, "the like of Mon-Fri 09:00-17:00 Europe/Berlin"),
-    "BLOCKED": (
-        "blocked",
+    )
+    deadline: float = variable("RESPONSE_DEADLINE", 4.5, between(1, 14, float), "seconds, 1 to 14")
+    account_sid: str = variable(
+        "TWILIO_ACCOUNT_SID", "", matching("AC[0-9a-f]{32}"), "AC and 32 hex digits"
+    )
+    api_key: str = variable(
+        "TWILIO_API_KEY", "", matching("SK[0-9a-f]{32}"), "SK and 32 hex digits"
+    )
+    api_secret: str = variable("TWILIO_API_SECRET", "", TOKEN, "a secret without spaces")
+    closed: Callable[[float], bool] | None = variable(
+        "HOURS", None, opening_hours, "the like of Mon-Fri 09:00-17:00 Europe/Berlin"
+    )
+    blocked: frozenset[str] = variable(
+        "BLOCKED",
+        frozenset(),
         lambda value: frozenset(matching(f"{E164}|anonymous")(who) for who in value.split()),
         "phone numbers, or anonymous, with spaces between",
-    ),
-    "CALLS_PER_HOUR": ("calls_per_hour", whole(1, 50), "a whole number from 1 to 50"),
-    "ADMIN_TOKEN": ("admin_token", matching("[!-~]{12,}"), "12 characters or more, no spaces"),
-    "LOG_WORDS": ("log_words", lambda value: matching("[01]")(value) == "1", "0 or 1"),
-    "THREADS": ("threads", whole(1, 512), "a whole number from 1 to 512"),
-}
-SECRET: Final = re.compile("TOKEN|SECRET")
+    )
+    calls_per_hour: int = variable("CALLS_PER_HOUR", 0, between(1, 50), "a number from 1 to 50")
+    admin_token: str = variable("ADMIN_TOKEN", "", matching("[!-~]{12,}"), "12 characters or more")
+    log_words: int = variable("LOG_WORDS", 0, between(0, 1), "0 or 1")
+    threads: int = variable("THREADS", THREADS, between(1, 512), "a number from 1 to 512")
+    problems: tuple[str, ...] = ()
+
+    @property
+    def numbers(self) -> dict[str, str]:
+        """The only numbers that are ever dialled, by the name that a step or a backend uses."""
+        return ({"FORWARD_TO": self.forward_to} if self.forward_to else {}) | dict(self.departments)
+
+    @property
+    def rest_login(self) -> tuple[str, str] | None:
+        """Who we are to Twilio's REST API: an API key, else the account itself."""
+        if self.api_key or not (self.account_sid and self.tokens):
+            return (self.api_key, self.api_secret) if self.api_key else None
+        return self.account_sid, self.tokens[0]
+
+    @property
+    def words(self) -> Mapping[str, str]:
+        """The sentences of the language that is set, with the greeting that is set."""
+        words = WORDS[self.language[:2]]
+        return {**words, "greeting": self.greeting} if self.greeting else words
+
+
+VARIABLES: Final = {f.metadata["variable"][0]: f for f in fields(Settings) if f.metadata}
 
 
 def read_settings(env: Mapping[str, str]) -> Settings:
     """Understand an environment. Never raises: what is wrong is in `problems`, without secrets."""
-    found: dict[str, Any] = {}
-    problems: list[str] = []
-    for name, (where, understand, expected) in VARIABLES.items():
-        value = env.get(name, "").strip()
-        try:
-            if value:
-                found[where] = understand(value)
-        except (ValueError, KeyError, OSError):
-            shown = "not usable" if SECRET.search(name) else repr(value[:60])
-            problems.append(f"{name} is {shown}; expected {expected}")
+    given = {name: env[name].strip() for name in VARIABLES if env.get(name, "").strip()}
     domain = env.get("RAILWAY_PUBLIC_DOMAIN", "").strip()
-    settings = Settings(**({"public_url": f"https://{domain}"} if domain else {}) | found)
-    problems += [said for holds, said in demands(settings, env) if not holds]
+    found: dict[str, Any] = {"public_url": f"https://{domain}"} if domain else {}
+    problems: list[str] = []
+    for name, value in given.items():
+        _, understand, expected = VARIABLES[name].metadata["variable"]
+        try:
+            found[VARIABLES[name].name] = understand(value)
+        except (ValueError, KeyError, OSError):
+            hidden = re.search("TOKEN|SECRET|REST_URL|BACKEND", name)
+            shown = "not usable" if hidden else repr(value[:60])
+            problems.append(f"{name} is {shown}; expected {expected}")
+    settings = Settings(**found)
+    problems += [said for holds, said in demands(settings, {*given}, env) if not holds]
     voice = settings.voice or settings.words["voice"]
     return replace(settings, voice=voice, problems=tuple(problems))
 
 
-def demands(found: Settings, env: Mapping[str, str]) -> Iterator[tuple[bool, str]]:
+def demands(
+    found: Settings, given: set[str], env: Mapping[str, str]
+) -> Iterator[tuple[object, str]]:
     """What must hold between settings, each with what to say when it does not."""
-    given = {name for name in VARIABLES if env.get(name, "").strip()}
-    upstash = {"UPSTASH_REDIS_REST_URL", "UPSTASH_REDIS_REST_TOKEN"}
-    key = {"TWILIO_API_KEY", "TWILIO_API_SECRET"}
-    railway = bool(env.get("RAILWAY_ENVIRONMENT_NAME"))
-    yield (
-        "TWILIO_AUTH_TOKEN" in given,
-        "TWILIO_AUTH_TOKEN is missing: no webhook can be verified, so every call is refused",
-    )
-    yield (
-        not railway or bool(upstash & given),
-        (
-            "UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN are missing: "
-            "on Railway there is no other place in which a call would survive a restart"
-        ),
-    )
-    yield len(upstash & given) != 1, f"set both of {' and '.join(sorted(upstash))}, or neither"
-    yield len(key & given) != 1, f"set both of {' and '.join(sorted(key))}, or neither"
-    yield (
-        not key & given or "TWILIO_ACCOUNT_SID" in given,
-        "TWILIO_API_KEY needs TWILIO_ACCOUNT_SID",
-    )
-    yield (
-        not railway or "PUBLIC_URL" in given or found.public_url.startswith("https://"),
-        "PUBLIC_URL is missing: generate a domain for this service, then deploy again",
-    )
-    yield not railway or not found.public_url.startswith("http://"), "PUBLIC_URL must be https"
+    redis = ["UPSTASH_REDIS_REST_TOKEN", "UPSTASH_REDIS_REST_URL"]
+    for pair in (redis, ["TWILIO_API_KEY", "TWILIO_API_SECRET"]):
+        together = {*pair} <= given or not {*pair} & given
+        yield together, f"{' and '.join(pair)} belong together: set both, or neither"
+    yield "TWILIO_AUTH_TOKEN" in given, "TWILIO_AUTH_TOKEN is missing: every call is refused"
+    yield not found.api_key or found.account_sid, "TWILIO_API_KEY needs TWILIO_ACCOUNT_SID"
+    if env.get("RAILWAY_ENVIRONMENT_NAME"):
+        lost = "are missing: on Railway no other place lets a call outlive a restart"
+        yield {*redis} & given, f"{' and '.join(redis)} {lost}"
+        there = found.public_url or "PUBLIC_URL" in given
+        yield there, "PUBLIC_URL is missing: generate a domain, then deploy again"
+        yield not found.public_url.startswith("http:"), "PUBLIC_URL must be https on Railway"
 
 
 # ---- flow --------------------------------------------------------------------------------------
@@ -503,10 +458,10 @@ def flow(settings: Settings) -> Flow:
         "blocked": Refuse("rejected"),
         "too_many": Refuse("busy"),
     }
-    for name in settings.departments:
+    for name, _number in settings.departments:
         table[f"to_{name}"] = Transfer(name, say="connecting_department", unanswered="voicemail")
     if settings.departments:
-        menu = {name: f"to_{name}" for name in settings.departments}
+        menu = {name: f"to_{name}" for name, _number in settings.departments}
         table["start"] = Tell("greeting", then="menu")
         table["menu"] = Ask("ask_menu", routes=menu)
     if settings.backend_url:
@@ -530,10 +485,12 @@ def dead_ends(table: Flow) -> Iterator[str]:
 # answer. Moments and ids come in as arguments.
 
 SURE: Final = 0.5  # a Confidence below it makes us ask "did you say"; Twilio promises no scale
+COMMAND: Final = 4  # "an operator please" is a command; a longer sentence that says operator is not
+AGAIN: Final = "*"  # in place of a step: the same question once more
 MISSES: Final = 3  # silence or nonsense this often in a row: a person
 SPOKEN: Final = 1000  # characters kept of what a caller said
 SAID: Final = 2500  # characters in one Say; Twilio's limit for Polly is 3000 (error 13521)
-UNFIT: Final = {c: " " for c in range(0x20)} | {c: " " for c in (0x7F, 0xFFFE, 0xFFFF)}  # no XML
+UNFIT: Final = dict.fromkeys((*range(0x20), 0x7F, 0xFFFE, 0xFFFF), " ")  # forbidden in XML
 
 
 @dataclass(frozen=True, slots=True)
@@ -594,9 +551,9 @@ class Plan:
         """A sentence by its name (or the sentence itself), {placeholders} filled in."""
         return re.sub(r"{(\w+)}", lambda m: values.get(m[1], m[0]), self.words.get(say, say))
 
-    def list(self, name: str) -> list[str]:
+    def list(self, name: str) -> tuple[str, ...]:
         """A list of WORDS, folded like speech."""
-        return [folded(word) for word in self.words[name].split(",")]
+        return word_list(self.words[name])
 
     def menu(self, ask: Ask) -> str:
         """The choices of an Ask in one sentence each: For billing, say billing, or press 1."""
@@ -621,6 +578,12 @@ def spoken(name: str) -> str:
     return re.sub("[-_]", " ", name)
 
 
+@cache
+def word_list(words: str) -> tuple[str, ...]:
+    """Words with commas between, each folded."""
+    return tuple(map(folded, words.split(",")))
+
+
 def mentions(words: str, *names: str) -> bool:
     """Whether one of the names stands in the words, as whole words; both folded."""
     return any(f" {name} " in f" {words} " for name in names if name)
@@ -633,10 +596,11 @@ def decide(plan: Plan, call: Call, heard: Heard) -> tuple[Call, Reply]:
     """
     call = replace(call, turn=call.turn + 1)
     step = plan.flow.get(call.step)
-    if heard.recording:
-        return enter(plan, replace(call, recording=heard.recording), "message_taken")
     if heard.dial:
         return after_transfer(plan, call, heard, step)
+    if heard.recording:
+        taken = step.then if isinstance(step, Voicemail) else "message_taken"
+        return enter(plan, replace(call, recording=heard.recording), taken)
     if call.turn > WAY_OUT and isinstance(step, Ask | Consult):
         return enter(plan, call, "operator", plan.sentence("giving_up"))
     match step:
@@ -647,7 +611,7 @@ def decide(plan: Plan, call: Call, heard: Heard) -> tuple[Call, Reply]:
         case Transfer():
             return enter(plan, call, step.unanswered, plan.sentence("interrupted"))
         case Voicemail():
-            return enter(plan, call, call.step if heard.again else "goodbye")
+            return enter(plan, call, "goodbye")
         case _:
             return enter(plan, call, heard.entrance)
 
@@ -685,60 +649,52 @@ def asked(plan: Plan, call: Call, heard: Heard, ask: Ask) -> tuple[Call, Reply]:
     """The caller answers a question: by key, by a word, in words of their own, or not at all."""
     if heard.again:
         return ask_again(plan, call, ask)
-    if heard.keys:
-        return by_key(plan, call, heard, ask)
-    words = folded(heard.speech)
-    if not words:
+    if not heard.keys and not heard.speech:
         return missed(plan, call, ask, "not_heard")
+    words = folded(heard.speech)
+    if call.guess and not heard.keys and mentions(words, *plan.list("words_no")):
+        return missed(plan, call, ask, "")
+    ways = by_key(ask, heard.keys) if heard.keys else by_word(plan, call, ask, words)
+    sure = heard.keys or call.guess or heard.confidence is None or heard.confidence >= SURE
+    match ways:
+        case [] if ask.then and (ask.keys is None if heard.keys else words):
+            return enter(plan, replace(call, quote=heard.keys or heard.speech), ask.then)
+        case []:
+            return missed(plan, call, ask, "not_understood")
+        case [way] if way == AGAIN:
+            return ask_again(plan, call, ask)
+        case [way] if sure or way not in ask.routes.values():
+            return enter(plan, call, way)
+        case _:
+            return guess(plan, call, ask, ways[0])
+
+
+def by_key(ask: Ask, keys: str) -> list[str]:
+    """Where keys lead. They mean the same at every question: 0 a person, * again, 1 to 9 routes."""
+    routes = dict(zip("123456789", ask.routes.values(), strict=False))
+    way = ({"0": "operator", "*": AGAIN} | routes).get(keys)
+    return [way] if way else []
+
+
+def by_word(plan: Plan, call: Call, ask: Ask, words: str) -> list[str]:
+    """Where words lead: all routes that they mention, the first mentioned first."""
     if call.guess and mentions(words, *plan.list("words_yes")):
-        return enter(plan, call, call.guess)
-    if call.guess and mentions(words, *plan.list("words_no")):
-        return ask_again(plan, call, ask)
-    sure = heard.confidence is None or heard.confidence >= SURE
-    routes = routed(plan, words, ask)
-    if len(routes) == 1 and sure:
-        return enter(plan, call, routes[0])
-    if routes:
-        return guess(plan, call, ask, routes[0])
-    if len(words.split()) <= 4 and mentions(words, *plan.list("words_operator")):
-        return enter(plan, call, "operator")
-    if len(words.split()) <= 4 and mentions(words, *plan.list("words_repeat")):
-        return ask_again(plan, call, ask)
-    if ask.then:
-        return enter(plan, replace(call, quote=clean(heard.speech)), ask.then)
-    return missed(plan, call, ask, "not_understood")
-
-
-def by_key(plan: Plan, call: Call, heard: Heard, ask: Ask) -> tuple[Call, Reply]:
-    """A key means the same at every question: 0 a person, * again, 1 to 9 the routes in order."""
-    steps = list(ask.routes.values())
-    if heard.keys == "0":
-        return enter(plan, call, "operator")
-    if heard.keys == "*":
-        return ask_again(plan, call, ask)
-    if re.fullmatch("[1-9]", heard.keys) and int(heard.keys) <= len(steps):
-        return enter(plan, call, steps[int(heard.keys) - 1])
-    if ask.keys is None and ask.then:
-        return enter(plan, replace(call, quote=heard.keys), ask.then)
-    return missed(plan, call, ask, "not_understood")
-
-
-def routed(plan: Plan, words: str, ask: Ask) -> list[str]:
-    """The steps whose route is mentioned, the first mentioned first; a number alone is a key."""
-    numbers = plan.list("words_numbers")
-    found = {
-        step: f" {words} ".find(f" {folded(spoken(route))} ")
-        for route, step in ask.routes.items()
-        if mentions(words, folded(spoken(route)))
-    }
-    for key, step in enumerate(ask.routes.values()):
-        if words in (str(key + 1), numbers[key]):
-            found[step] = 0
-    return sorted(found, key=lambda step: found[step])
+        return [call.guess]
+    found = {folded(spoken(route)): step for route, step in ask.routes.items()}
+    places = {step: f" {words} ".find(f" {route} ") for route, step in found.items()}
+    for key, (step, number_) in enumerate(
+        zip(found.values(), plan.list("words_numbers"), strict=False), 1
+    ):
+        places[step] = 0 if words in (str(key), number_) else places[step]
+    ways = sorted((step for step, at in places.items() if at >= 0), key=lambda s: places[s])
+    if ways or len(words.split()) > COMMAND:
+        return ways
+    commands = (("operator", "words_operator"), (AGAIN, "words_repeat"))
+    return [way for way, list_ in commands if mentions(words, *plan.list(list_))][:1]
 
 
 def guess(plan: Plan, call: Call, ask: Ask, step: str) -> tuple[Call, Reply]:
-    """We heard something, but not well: did you say ...?"""
+    """We heard something, but not well: ask whether we heard it right."""
     name = next(spoken(route) for route, way in ask.routes.items() if way == step)
     said = plan.sentence("did_you_say", name=name)
     return replace(call, guess=step), Reply((said,), ask)
@@ -771,26 +727,18 @@ def after_transfer(plan: Plan, call: Call, heard: Heard, step: Step | None) -> t
 def consulted(plan: Plan, call: Call, heard: Heard, step: Consult) -> tuple[Call, Reply]:
     """The backend has decided, has failed, or (no answer at all) is yet to be asked."""
     answer = heard.answer
-    if heard.again and not answer:
-        return enter(plan, call, step.listen)
     if answer is None:
-        return call, Reply((), step)
-    says = (answer.say,) if answer.say else ()
+        return enter(plan, call, step.listen) if heard.again else (call, Reply((), step))
     if answer.failed:
         return enter(plan, call, step.failed, plan.sentence("no_result"))
-    match answer.then:
-        case "listen":
-            call, reply = enter(plan, call, step.listen)
-            return replace(call, prompt=answer.say), replace(reply, says=says or reply.says)
-        case "transfer":
-            way = "operator" if answer.to == "FORWARD_TO" else f"to_{answer.to}"
-            call, reply = enter(plan, call, way)
-            return call, replace(reply, says=says or reply.says)
-        case "voicemail":
-            return enter(plan, call, "voicemail", *says)
-        case _:
-            call, reply = enter(plan, call, "goodbye")
-            return call, replace(reply, says=says or reply.says)
+    says = (answer.say,) if answer.say else ()
+    if answer.then == "voicemail":
+        return enter(plan, call, "voicemail", *says)
+    to = "operator" if answer.to == "FORWARD_TO" else f"to_{answer.to}"
+    way = {"listen": step.listen, "transfer": to}.get(answer.then, "goodbye")
+    call, reply = enter(plan, call, way)
+    prompt = answer.say if answer.then == "listen" else ""
+    return replace(call, prompt=prompt), replace(reply, says=says or reply.says)
 
 
 # ---- TwiML -------------------------------------------------------------------------------------
@@ -799,7 +747,8 @@ def consulted(plan: Plan, call: Call, heard: Heard, step: Consult) -> tuple[Call
 RING: Final = 20  # seconds that we let a phone ring, about four rings: then its voicemail, not ours
 TALK: Final = 3600  # seconds that a transfer may last; Twilio's own limit of four hours costs money
 MESSAGE: Final = 180  # seconds of a voicemail
-HOLDS: Final = (("hold_1", 4), ("hold_2", 9), ("hold_3", 10))  # words, then seconds of waiting
+# Words and seconds of waiting of each hold: few and long, because trial accounts allow ten hops.
+HOLDS: Final = (("", 2), ("hold_1", 4), ("hold_2", 9), ("hold_3", 10))
 
 
 def connection_overrides(deadline: float) -> str:
@@ -833,9 +782,8 @@ def render(settings: Settings, plan: Plan, call: Call, reply: Reply) -> str:
                 plan.numbers[to]
             )
         case Voicemail():
-            response.record(
-                action=back, max_length=MESSAGE, timeout=5, finish_on_key="#", play_beep=True
-            )
+            response.record(action=back, max_length=MESSAGE, timeout=5, finish_on_key="#")
+            response.redirect(back)  # nothing said: there is no recording, and Twilio goes on here
         case Refuse(reason=reason):
             response.reject(reason=reason)
         case End():
@@ -850,18 +798,15 @@ def gather(settings: Settings, plan: Plan, reply: Reply, ask: Ask, back: str) ->
 
     https://www.twilio.com/docs/voice/twiml/gather, warning 13335.
     """
-    auto = settings.speech_timeout == "auto"
-    pause = (
-        "auto" if settings.speech_timeout == "auto" else settings.speech_timeout + reply.patience
-    )
+    pause = settings.speech_timeout
     names = [spoken(name) for name in ask.routes]
     hints = [*names, *plan.list("words_operator"), *plan.list("words_repeat")]
     return Gather(
         input="dtmf speech",
         action=back,
         timeout=min(5 + reply.patience, 10),
-        speech_timeout=pause if pause == "auto" else min(pause, 10),
-        speech_model=None if auto else settings.speech_model,
+        speech_timeout=pause if pause == "auto" else min(pause + reply.patience, 10),
+        speech_model=None if pause == "auto" else settings.speech_model,
         language=settings.language,
         hints=", ".join(hints),
         num_digits=ask.keys,
@@ -871,8 +816,8 @@ def gather(settings: Settings, plan: Plan, reply: Reply, ask: Ask, back: str) ->
 
 
 def render_hold(settings: Settings, plan: Plan, back: str, nth: int) -> str:
-    """Words, a pause and a way back to look again. Few and long: trial accounts allow ten hops."""
-    name, seconds = HOLDS[min(nth, len(HOLDS) - 1)] if nth >= 0 else ("", 2)
+    """Words, a pause and a way back to look again; the 0th hold is short and silent."""
+    name, seconds = HOLDS[min(nth, len(HOLDS) - 1)]
     response = VoiceResponse()
     if name:
         response.say(plan.sentence(name), voice=settings.voice, language=settings.language)
@@ -911,7 +856,7 @@ def left(until: Moment) -> float:
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """One for the process: loading its CA bundle takes longer than a webhook."""
+    """One for the process: to load its CA bundle takes longer than a webhook."""
     return httpx.create_ssl_context()
 
 
@@ -924,7 +869,7 @@ class Timed(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 # whatever io hands us
         self.sock.settimeout(left(self.until))
         return self.sock.recv_into(buffer)
 
@@ -939,9 +884,7 @@ class Wire:
 
     def __init__(self, url: str, **headers: str) -> None:
         self.url = urlsplit(url)
-        self.idle: list[
-            tuple[Moment, socket.socket]
-        ] = []  # last used, last; append and pop are atomic
+        self.idle: list[tuple[Moment, socket.socket]] = []  # the last used is the last
         target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
         lines = {"Host": self.url.netloc.rpartition("@")[2], "Content-Type": "application/json"}
         self.head = f"POST {target} HTTP/1.1\r\n" + "".join(
@@ -957,7 +900,7 @@ class Wire:
             if time.monotonic() - used > self.KEPT:
                 sock.close()
                 continue
-            with suppress(ConnectionError):  # closed by the other side meanwhile
+            with suppress(ConnectionError):  # the other side has closed it meanwhile
                 return self.exchange(sock, request, until)
         return self.exchange(self.connect(until), request, until)
 
@@ -981,16 +924,22 @@ class Wire:
 
     def connect(self, until: Moment) -> socket.socket:
         """A fresh connection. DNS has no time-out and each address has its own: a thread waits."""
-        made: Future[socket.socket] = Future()
+        made: SimpleQueue[socket.socket | OSError] = SimpleQueue()
 
         def dial() -> None:
             try:
-                made.set_result(self.open(max(until - time.monotonic(), 0.01)))
-            except Exception as error:  # handed to whoever waits
-                made.set_exception(error)
+                made.put(self.open(max(until - time.monotonic(), 0.01)))
+            except OSError as error:
+                made.put(error)
 
         threading.Thread(target=dial, daemon=True).start()
-        return made.result(timeout=left(until))
+        try:
+            result = made.get(timeout=left(until))
+        except Empty:
+            raise TimeoutError("no connection in time") from None
+        if isinstance(result, OSError):
+            raise result
+        return result
 
     def open(self, seconds: float) -> socket.socket:
         host = self.url.hostname or ""
@@ -1007,175 +956,140 @@ class Wire:
 
 
 class Store(Protocol):
-    """Where cells live. Anything but an answer in time is raised, as whatever exception."""
+    """Where cells live. Anything but a result in time is raised, as whatever exception."""
 
-    def read(self, keys: Sequence[str], until: Moment) -> list[str | None]:
-        """The values, None where a cell is empty."""
-
-    def look_again(self, key: str, until: Moment) -> str | None:
-        """The value as the primary has it, though a replica said that the cell is empty."""
-
-    def settle(self, key: str, value: str, ttl: int, until: Moment) -> str:
-        """Write the cell if it is empty; either way what stands in it now."""
-
-    def renew(self, key: str, ttl: int, until: Moment) -> str | None:
-        """Keep a lease: its value, None when it is gone."""
-
-    def drop(self, key: str, until: Moment) -> None:
-        """Give a lease back."""
+    def execute(self, command: list[str], until: Moment) -> Any:  # noqa: ANN401 # Redis' types
+        """Execute one of the commands MGET, SET NX GET EX, GETEX [EX] and DEL, as Redis would."""
 
 
 class Upstash(Redis):
-    """Upstash's client, with a Wire in place of its HTTP.
+    """Upstash's client over a Wire, in place of its own HTTP.
 
-    The client as it comes has no time-out, sleeps 3 seconds before it blindly repeats a command,
-    and drops connections after 5 seconds, which is sooner than a caller's next words
-    (https://github.com/upstash/redis-py, http.py; its constructor would load a second TLS context).
+    As it comes it has no time-out, sleeps 3 seconds before it blindly repeats a command, and drops
+    its connections after 5 seconds, which is sooner than a caller's next words (upstash-redis
+    1.8.0, http.py). Its constructor is left out: it would load a second TLS context.
     """
 
     def __init__(self, url: str, token: str) -> None:
         self.wire = Wire(url, **make_headers(token, "base64", allow_telemetry=False))
 
-    def execute(self, command: list[Any], until: Moment = 0) -> Any:
-        """One command, one round trip, its result. https://upstash.com/docs/redis/features/restapi"""
-        until = until or time.monotonic() + 5
-        status, body = self.wire.post(json.dumps(command).encode(), until)
-        result = format_response(json.loads(body), "base64")
+    def execute(self, command: list[Any], until: Moment = 0) -> Any:  # noqa: ANN401 # as theirs
+        """One command in one round trip (https://upstash.com/docs/redis/features/restapi)."""
+        body = json.dumps(command).encode()
+        status, answer = self.wire.post(body, until or time.monotonic() + 5)
+        result = format_response(json.loads(answer), "base64")
         if status != 200:
             raise HTTPException(f"a result with status {status}")
         return result
 
 
-class RedisStore:
-    """Cells in Redis. A cell never changes, so any replica that has it has the right value."""
+class SQLite:
+    """An SQLite file that several processes share, and that survives their being killed."""
 
-    def __init__(self, url: str, token: str) -> None:
-        self.redis = Upstash(url, token)
-
-    def read(self, keys: Sequence[str], until: Moment) -> list[str | None]:
-        values: list[str | None] = self.redis.execute(["MGET", *keys], until)
-        if len(values) != len(keys):
-            raise ValueError("MGET answered with another number of values")
-        return values
-
-    def look_again(self, key: str, until: Moment) -> str | None:
-        return optional(self.redis.execute(["GETEX", key], until))
-
-    def settle(self, key: str, value: str, ttl: int, until: Moment) -> str:
-        stood = optional(
-            self.redis.execute(["SET", key, value, "NX", "GET", "EX", str(ttl)], until)
-        )
-        return value if stood is None else stood
-
-    def renew(self, key: str, ttl: int, until: Moment) -> str | None:
-        return optional(self.redis.execute(["GETEX", key, "EX", str(ttl)], until))
-
-    def drop(self, key: str, until: Moment) -> None:
-        self.redis.execute(["DEL", key], until)
-
-
-def optional(value: object) -> str | None:
-    """A text or nothing, from a wire that may bring anything."""
-    if value is None or isinstance(value, str):
-        return value
-    raise ValueError("neither text nor nothing")
-
-
-class FileStore:
-    """Cells in an SQLite file that several processes share and that survives their being killed."""
+    TABLE: Final = "CREATE TABLE IF NOT EXISTS cells(key TEXT PRIMARY KEY, value TEXT, ends REAL)"
+    SET: Final = (
+        "INSERT INTO cells VALUES(?1, ?2, ?3) ON CONFLICT(key) DO UPDATE "
+        "SET value = ?2, ends = ?3 WHERE ends <= ?4 RETURNING value"
+    )
+    GET: Final = "SELECT value FROM cells WHERE key = ? AND ends > ?"
 
     def __init__(self, path: str) -> None:
         self.path, self.local = path, threading.local()
 
-    def run(self, until: Moment, *steps: tuple[str, Any]) -> list[tuple[str, str]]:
-        """Execute statements, each on its own, and return the rows of the last."""
+    def rows(self, until: Moment, query: str, *values: object) -> list[tuple[str]]:
+        """One statement on this thread's own connection, made after the server has forked."""
         db: sqlite3.Connection | None = getattr(self.local, "db", None)
-        if db is None:  # one connection per thread, made after the server has forked
+        if db is None:
             db = sqlite3.connect(self.path, isolation_level=None, timeout=left(until))
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS cells(key TEXT PRIMARY KEY, value TEXT, ends REAL)"
-            )
+            for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", self.TABLE):
+                db.execute(statement)
             db.execute("DELETE FROM cells WHERE ends <= ?", (time.time(),))
             self.local.db = db
         db.execute(f"PRAGMA busy_timeout={int(left(until) * 1000)}")
-        return [db.execute(*step) for step in steps][-1].fetchall()
+        return db.execute(query, values).fetchall()
 
-    def read(self, keys: Sequence[str], until: Moment) -> list[str | None]:
-        marks = ",".join("?" * len(keys))
-        query = f"SELECT key, value FROM cells WHERE ends > ? AND key IN ({marks})"  # noqa: S608 # only marks
-        found = dict(self.run(until, (query, (time.time(), *keys))))
-        return [found.get(key) for key in keys]
-
-    def look_again(self, key: str, until: Moment) -> str | None:
-        return self.read([key], until)[0]
-
-    def settle(self, key: str, value: str, ttl: int, until: Moment) -> str:
+    def execute(self, command: list[str], until: Moment) -> Any:  # noqa: ANN401 # Redis' types
+        """See Store. An expired cell is an empty cell."""
         now = time.time()
-        write = (
-            "INSERT INTO cells VALUES(:key, :value, :ends) ON CONFLICT(key) DO UPDATE "
-            "SET value = :value, ends = :ends WHERE ends <= :now"
-        )
-        mine = {"key": key, "value": value, "ends": now + ttl, "now": now}
-        look = "SELECT key, value FROM cells WHERE key = ?"
-        return self.run(until, (write, mine), (look, (key,)))[0][1]
-
-    def renew(self, key: str, ttl: int, until: Moment) -> str | None:
-        now = time.time()
-        self.run(
-            until, ("UPDATE cells SET ends = ? WHERE key = ? AND ends > ?", (now + ttl, key, now))
-        )
-        return self.look_again(key, until)
-
-    def drop(self, key: str, until: Moment) -> None:
-        self.run(until, ("DELETE FROM cells WHERE key = ?", (key,)))
+        match command:
+            case ["MGET", *keys]:
+                found = [self.rows(until, self.GET, key, now) for key in keys]
+                return [row[0][0] if row else None for row in found]
+            case ["SET", key, value, "NX", "GET", "EX", ttl]:
+                mine = self.rows(until, self.SET, key, value, now + int(ttl), now)
+                return None if mine else self.rows(until, self.GET, key, now)[0][0]
+            case ["GETEX", key, *renew]:
+                if renew:
+                    ends = now + int(renew[1])
+                    query = "UPDATE cells SET ends = ? WHERE key = ? AND ends > ?"
+                    self.rows(until, query, ends, key, now)
+                return next((row[0] for row in self.rows(until, self.GET, key, now)), None)
+            case _:
+                self.rows(until, "DELETE FROM cells WHERE key = ?", command[1])
+        return None
 
 
 class Cells:
-    """The store as one webhook sees it: within a moment, counted, and asked twice before it is lost.
+    """The store as one webhook sees it: within a moment, counted, and asked twice if need be.
 
-    A first attempt gets half of the time that is left, so that a dropped line or a dead connection
-    costs the caller nothing. Repeating is safe: reads read, and to settle twice is to settle once.
+    A first attempt gets half of the time that is left, so that a dropped line costs the caller
+    nothing. To repeat is safe: reads only read, and to settle twice is to settle once.
     """
 
     def __init__(self, store: Store, until: Moment) -> None:
         self.store, self.until = store, until
         self.commands, self.seconds, self.lost = 0, 0.0, ""
 
-    def try_twice(self, ask: Callable[[Moment], Any], until: Moment) -> Any:
+    def ask(self, *command: str, until: Moment = 0) -> Any:  # noqa: ANN401 # Redis' types
+        """The result of a command. Raises StoreUnavailable."""
         began = time.monotonic()
-        for moment in (began + (until - began) / 2, until):
+        last = until or self.until
+        for moment in (began + (last - began) / 2, last):
             self.commands += 1
             try:
-                return ask(moment)
-            except Exception as error:  # the client and the network have no common ancestor
+                return usable(command, self.store.execute(list(command), moment))
+            except Exception as error:  # client and network share no ancestor
                 self.lost = clean(f"{type(error).__name__}: {error}", 120)
             finally:
                 self.seconds += time.monotonic() - began
         raise StoreUnavailable(self.lost)
 
     def read(self, *keys: str, until: Moment = 0) -> list[str | None]:
-        """The values, None where a cell is empty. Raises StoreUnavailable."""
-        values: list[str | None] = self.try_twice(
-            lambda m: self.store.read(keys, m), until or self.until
-        )
+        """The values, None where a cell is empty."""
+        values: list[str | None] = self.ask("MGET", *keys, until=until)
         return values
 
     def look_again(self, key: str) -> str | None:
-        """A cell that must be there, as only the primary knows it. Raises StoreUnavailable."""
-        value: str | None = self.try_twice(lambda m: self.store.look_again(key, m), self.until)
+        """A cell that must be there: GETEX is a write to Redis, so only the primary answers it."""
+        value: str | None = self.ask("GETEX", key)
         return value
 
-    def settle(self, key: str, value: str, ttl: int = DAY, until: Moment = 0) -> str:
-        """Write if empty; what stands in the cell now. Raises StoreUnavailable."""
-        value = self.try_twice(lambda m: self.store.settle(key, value, ttl, m), until or self.until)
+    def settle(self, key: str, value: str, ttl: int = DAY) -> str:
+        """Write the cell if it is empty; either way what stands in it now."""
+        stood: str | None = self.ask("SET", key, value, "NX", "GET", "EX", str(ttl))
+        return value if stood is None else stood
+
+    def renew(self, key: str, ttl: int) -> str | None:
+        """Let a lease live on; whose it is."""
+        value: str | None = self.ask("GETEX", key, "EX", str(ttl))
         return value
+
+
+def usable(command: Sequence[str], result: object) -> object:
+    """The result, if it is of the kind that the command has; else a ValueError."""
+    values = result if isinstance(result, list) else [result]
+    wanted = len(command) - 1 if command[0] == "MGET" else 1
+    known = all(value is None or isinstance(value, (str, int)) for value in values)
+    if not known or len(values) != wanted or isinstance(result, list) != (command[0] == "MGET"):
+        raise ValueError("a result of another kind")
+    return result
 
 
 # ---- Twilio ------------------------------------------------------------------------------------
-# What comes from outside: nothing in a request is looked at before its signature fits.
+# What comes from outside: nothing in a request is believed before its signature fits.
 
 LARGEST_BODY: Final = 64 * 1024  # bytes; Twilio's webhooks have about one kilobyte
+VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -1192,98 +1106,96 @@ class Hook:
     turn: int = 0
     step: str = ""  # only a hint, for the day on which Redis is away
     hold: int = 0  # how often this turn's caller has been put on hold
-    pushed: bool = False  # we sent the caller here ourselves: the answer is there
+    pushed: bool = False  # we sent the caller here ourselves, because the answer is there
 
     def cell(self, name: object) -> str:
         """The key of one of this call's cells."""
         return f"call:{self.call_sid}:{name}"
 
+    def slow(self, name: str) -> str:
+        """The key of one of the cells of this turn's slow work."""
+        return self.cell(f"{self.turn}:{name}")
 
-def requested_url(settings: Settings, request: Request) -> tuple[str, str]:
-    """The origin and the exact target that Twilio asked for. Flask's own `request.url` is decoded."""
-    asked_for = request.headers.get("X-Forwarded-Host", request.host)
+
+def requested(settings: Settings, request: Request) -> tuple[str, str]:
+    """The origin and the exact target that Twilio asked for; `request.url` would be decoded."""
+    host = request.headers.get("X-Forwarded-Host", request.host)
     scheme = request.headers.get("X-Forwarded-Proto", request.scheme)
-    target: str = request.environ.get("RAW_URI") or request.full_path.rstrip("?")
-    return settings.public_url or f"{scheme}://{asked_for}", target
+    return settings.public_url or f"{scheme}://{host}", request.environ["RAW_URI"]
 
 
 def verify(settings: Settings, request: Request) -> str:
-    """The origin of a request that Twilio signed; Rejected(403) for any other.
+    """The origin of a request that Twilio signed. Rejected(403) for any other.
 
-    Twilio signs the URL and all form fields (https://www.twilio.com/docs/usage/security). For https
-    it leaves the port out of the URL; we accept both. Comparing is ours because the library's
-    `validate` normalises URLs first, and a signature is for exactly one.
+    Twilio signs the URL and all form fields, and leaves the port out of an https URL, so both are
+    accepted (https://www.twilio.com/docs/usage/security). We compare ourselves, because the
+    library's `validate` first normalises the URL, and a signature is for exactly one.
     """
-    base, target = requested_url(settings, request)
+    base, target = requested(settings, request)
     signature = request.headers.get("X-Twilio-Signature", "").encode()
-    bases = {base, re.sub(r"^(https://.*):\d+$", r"\1", base)}
     for token in settings.tokens:
         sign = RequestValidator(token).compute_signature
-        for origin_ in bases:
+        for origin_ in {base, re.sub(r"^(https://.*):\d+$", r"\1", base)}:
             if hmac.compare_digest(sign(origin_ + target, request.form).encode(), signature):
                 return base
-    log("warning", "signature refused", url=base + target[:200], fields=sorted(request.form)[:40])
+    fields_ = sorted(request.form)[:40]
+    log("warning", "signature refused", url=(base + target)[:300], fields=fields_)
     raise Rejected(403, "This is not a request that Twilio signed with this line's token.")
 
 
-def parse(request: Request, settings: Settings, base: str) -> Hook:
-    """What a verified webhook brings. Rejected(400) if it is no call or no turn, 403 if not ours."""
+def parse(settings: Settings, request: Request, base: str) -> Hook:
+    """What a verified webhook brings. Rejected(400) if it is no call, 403 if it is not ours."""
     form = request.form
-    call_sid = form.get("CallSid", "")
-    if not re.fullmatch("CA[0-9a-fA-F]{32}", call_sid):
-        raise Rejected(400, "CallSid is missing, or is no CallSid.")
+    if not re.fullmatch("CA[0-9a-fA-F]{32}", form.get("CallSid", "")):
+        raise Rejected(400, "CallSid is missing, or it is no CallSid.")
     if settings.account_sid and form.get("AccountSid") != settings.account_sid:
         raise Rejected(403, "This call belongs to another account.")
     return Hook(
-        call_sid=call_sid,
+        call_sid=form["CallSid"],
         caller=clean(form.get("From", ""), 80),
         called=clean(form.get("To", ""), 80),
         base=base,
         heard=read_heard(form),
         status=clean(form.get("CallStatus", ""), 20),
-        seconds=number(form.get("CallDuration", ""), 0, DAY) or 0,
+        seconds=counted(form.get("CallDuration", ""), DAY) or 0,
     )
 
 
 def read_heard(form: Mapping[str, str]) -> Heard:
     """What the caller said or keyed, or how a Dial or a Record went."""
-    confidence = form.get("Confidence", "")
-    recording = form.get("RecordingUrl", "")[:500]
+    confidence, recording = form.get("Confidence", ""), form.get("RecordingUrl", "")[:500]
     return Heard(
         speech=clean(form.get("SpeechResult", "")),
-        confidence=float(confidence) if re.fullmatch(r"[01](\.\d{1,20})?", confidence) else None,
+        confidence=float(confidence) if re.fullmatch(r"[01](\.[0-9]{1,20})?", confidence) else None,
         keys="".join(re.findall("[0-9*#]", form.get("Digits", "")[:40])),
         dial=clean(form.get("DialCallStatus", ""), 20),
         recording=recording if re.fullmatch(r"https?://[!-~]+", recording) else "",
     )
 
 
-def number(value: str, low: int, high: int) -> int | None:
-    """A whole number in its plain decimal form and within bounds, else None."""
-    fits = re.fullmatch("[0-9]{1,9}", value) and low <= int(value) <= high
-    return int(value) if fits else None
+def counted(value: str, most: int) -> int | None:
+    """A whole number from 0 to `most` in plain digits, else None."""
+    return int(value) if re.fullmatch("[0-9]{1,9}", value) and int(value) <= most else None
 
 
 def at_turn(hook: Hook, url: str) -> Hook:
-    """The webhook, placed where one of our own URLs says. Rejected(400) if it has no turn."""
+    """The webhook, placed where one of our own URLs says. Rejected(400) if that names no turn."""
     query = {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-    turn = number(query.get("turn", ""), 0, LAST_TURN)
+    turn, hold = (counted(query.get(name, ""), LAST_TURN) for name in ("turn", "hold"))
     if turn is None:
         raise Rejected(400, f"turn must be a number from 0 to {LAST_TURN}.")
-    hold = number(query.get("hold", "0"), 0, LAST_TURN) or 0
-    step = query.get("step", "")[:80]
-    return replace(hook, turn=turn, step=step, hold=hold, pushed=query.get("pushed") == "1")
+    step, pushed = query.get("step", "")[:80], query.get("pushed") == "1"
+    return replace(hook, turn=turn, step=step, hold=hold or 0, pushed=pushed)
 
 
 # ---- records -----------------------------------------------------------------------------------
-# What a settled cell says. Records outlive deploys: unknown fields are ignored, missing ones blank.
+# What cells say. Records outlive deploys: unknown fields are ignored, missing ones have defaults.
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """The call after an answer, the answer itself, and what the page of a call shows of the turn."""
+class Record(Call):
+    """The call after an answer, the answer, and what the page of a call shows of the turn."""
 
-    call: Call = Call()
     twiml: str = ""
     asker: str = ""  # the step that had asked
     heard: str = ""
@@ -1295,119 +1207,101 @@ class Record:
     hold: int = 0  # how often the caller was put on hold before
 
 
-def written(record: Record) -> str:
-    """A record as the value of a cell: JSON, blanks left out."""
-    known = asdict(record)
-    known["call"] = {name: value for name, value in known["call"].items() if value}
-    return json.dumps({k: v for k, v in known.items() if v}, ensure_ascii=False)
+@dataclass(frozen=True, slots=True)
+class Asked(Heard):
+    """What the caller said that the backend has to answer, when, and at which step."""
+
+    at: float = 0.0  # Unix time
+    step: str = ""
 
 
-def read_record(value: str | None) -> Record | None:
-    """The record in a cell; None for an empty cell and for anything that is no record."""
+Kind = TypeVar("Kind", Record, Asked, Answer)
+
+
+def written(record: Record | Asked | Answer) -> str:
+    """A record as the value of a cell: JSON, defaults left out."""
+    known = {f.name: getattr(record, f.name) for f in fields(record)}
+    differing = {f.name: known[f.name] for f in fields(record) if known[f.name] != f.default}
+    return json.dumps(differing, ensure_ascii=False, separators=(",", ":"))
+
+
+def read_as(kind: type[Kind], value: str | None) -> Kind | None:
+    """The record in a cell; None for an empty cell, and for anything that is no record."""
     try:
-        known = json.loads(value or "null")
-        if not isinstance(known, dict) or not known.get("twiml"):
-            return None
-        call = Call(**fitting(Call, known.pop("call", {})))
-        return Record(call=call, **fitting(Record, known))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        known: dict[str, Any] = {} | json.loads(value or "null")
+        return kind(**{f.name: known[f.name] for f in fields(kind) if f.name in known})
+    except (ValueError, TypeError, RecursionError):
         return None
 
 
-def fitting(kind: type[Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a dataclass that are there and have the type of their default."""
-    defaults = {f.name: f.default for f in fields(kind)}
-    number_ = (int, float)
-    return {
-        name: value
-        for name, value in known.items()
-        if name in defaults
-        and isinstance(
-            value, number_ if isinstance(defaults[name], float) else type(defaults[name])
-        )
-    }
+def read_record(value: str | None) -> Record | None:
+    """The record of a turn, if there is one in the cell that can be said again."""
+    record = read_as(Record, value)
+    return record if record and record.twiml else None
 
 
 # ---- slow work ---------------------------------------------------------------------------------
 # What takes longer than a webhook may: the backend. What the caller said is settled first; one
-# worker at a time holds a lease; the answer is a cell; the caller waits outside, on hold.
+# worker at a time holds a lease; its answer is a cell; the caller waits outside, on hold.
 
 PATIENCE: Final = 120  # seconds after which a held caller gets a person
-ATTEMPT: Final = (
-    45  # seconds for one attempt at the backend: two dead ones still leave an answer time
-)
-PAUSES: Final = (1, 2, 4, 8)  # seconds between attempts
-LEASE: Final = 8  # seconds: how long a dead worker delays its successor
-LOOK: Final = 0.6  # seconds between looks for an answer that another instance works on
+ATTEMPT: Final = 45  # seconds for one attempt: two that hang still leave time for a third
+PAUSES: Final = (1, 2, 4, 8, 0)  # seconds after each attempt; there is none after the last
+LEASE: Final = 8  # seconds: so long a dead worker delays its successor
+LOOK: Final = 0.8  # seconds between looks for an answer that another instance works on
 HISTORY: Final = 20  # turns that the backend is told about
-WORKERS: Final = 64  # questions that one instance works on at once
+WORKERS: Final = 64  # questions and events that one instance works on at once
 
 
 class BackendFailed(Exception):
     """The backend gave no usable answer. `final`: to ask again would not help."""
 
-    def __init__(self, reason: str, final: bool = False) -> None:
+    def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)
         self.final = final
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """There is no answer yet. `silent`: the caller is about to be pushed to it."""
-
-    silent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The question of a turn, as it was settled: what the caller said, when, at which step."""
-
-    heard: Heard
-    at: float  # Unix time
-    step: str
-
-
 @dataclass(slots=True)
 class Job:
-    """A question that this instance works on. `waiting` webhooks will speak the answer at once."""
+    """A question that this instance works on. `waiting` webhooks will speak its answer at once."""
 
     hook: Hook
     asked: Asked
-    owner: str
     renewed: Moment
-    done: Future[Answer] = field(default_factory=Future)
-    waiting: int = 0
-
-
-def stored_question(value: str | None) -> Asked | None:
-    """The question in a cell, None if there is none."""
-    with suppress(ValueError, TypeError, AttributeError, KeyError):
-        known = json.loads(value or "null")
-        sure = {"confidence": known["heard"]["confidence"]}
-        heard = Heard(**fitting(Heard, known["heard"]) | sure)
-        return Asked(heard, float(known["at"]), str(known["step"]))
-    return None
-
-
-def stored_answer(value: str | None) -> Answer | None:
-    """The backend's answer in a cell, None if there is none."""
-    with suppress(ValueError, TypeError, AttributeError):
-        return Answer(**fitting(Answer, json.loads(value or "null")))
-    return None
+    owner: str = field(default_factory=lambda: os.urandom(8).hex())
+    answer: Answer | None = None
+    done: threading.Event = field(default_factory=threading.Event)
+    waiting: int = 1
 
 
 def read_answer(body: bytes, numbers: Mapping[str, str]) -> Answer:
-    """The backend's answer, if it keeps to the protocol; else BackendFailed."""
+    """The backend's answer, if it keeps to the protocol. Raises BackendFailed."""
     try:
         known = json.loads(body)
         say, then, to = known.get("say") or "", known["then"], known.get("to") or "FORWARD_TO"
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise BackendFailed(f"its answer is not the JSON of the protocol: {error!r:.100}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BackendFailed("its answer is not the JSON of the protocol") from None
     if then not in ("listen", "transfer", "voicemail", "hangup") or not isinstance(say, str):
-        raise BackendFailed("its answer has an unknown then, or words that are no text")
-    if then == "transfer" and to not in numbers:
+        raise BackendFailed("its answer has an unknown then, or a say that is no text")
+    if then == "transfer" and to not in [*numbers]:
         raise BackendFailed("its answer transfers to a number that is not configured")
     return Answer(clean(say, SAID), then, to if then == "transfer" else "")
+
+
+def in_background(work: Callable[..., None], *arguments: object) -> None:
+    """Run something beside the server; it does not keep the process from ending."""
+    threading.Thread(target=work, args=arguments, daemon=True).start()
+
+
+@contextmanager
+def place(places: threading.BoundedSemaphore) -> Iterator[bool]:
+    """Whether there was a place for us, which we leave at the end."""
+    got = places.acquire(blocking=False)
+    try:
+        yield got
+    finally:
+        if got:
+            places.release()
 
 
 class Desk:
@@ -1416,273 +1310,239 @@ class Desk:
     def __init__(self, settings: Settings, plan: Plan, store: Store) -> None:
         self.settings, self.plan, self.store = settings, plan, store
         token = settings.backend_token
-        self.wire = Wire(
-            settings.backend_url, **({"Authorization": f"Bearer {token}"} if token else {})
-        )
-        self.lock, self.jobs, self.keeping = threading.Lock(), dict[str, Job](), False
+        login = {"Authorization": f"Bearer {token}"} if token else {}
+        self.wire = Wire(settings.backend_url, **login)
+        self.lock, self.jobs = threading.Lock(), dict[str, Job]()
+        # At most half of the server's threads wait for slow work: the others answer new calls.
         self.waits = threading.BoundedSemaphore(max(1, settings.threads // 2))
         self.hands = threading.BoundedSemaphore(WORKERS)
         atexit.register(self.give_back)
 
-    def cells(self) -> Cells:
+    def cells(self, seconds: float = 4) -> Cells:
         """Cells for work that no webhook waits for."""
-        return Cells(self.store, time.monotonic() + self.settings.deadline)
+        return Cells(self.store, time.monotonic() + seconds)
 
-    def answer(self, hook: Hook, asked: Asked, cells: Cells, until: Moment) -> Answer | Hold:
+    def answer(
+        self, hook: Hook, asked: Asked, known: Answer | None, cells: Cells, until: Moment
+    ) -> Answer | Literal["hold", "push"]:
         """The backend's answer if it comes before the moment, else how to hold the caller.
 
         Of all who could speak an answer exactly one does: the webhook that waits for the worker in
-        this process; where there is none, whoever settles the cell `voice` (a look, or a push).
+        this process; where none waits, whoever settles the cell `voice`, a look or the push.
         """
-        if time.time() > asked.at + PATIENCE:
-            return self.conclude(hook, Answer(failed=True))
-        answer, here = self.wait(hook, asked, cells, until)
-        if answer is None:
-            return Hold()
-        if here or hook.pushed or not self.settings.rest_login:
-            return answer
-        speaker = cells.settle(hook.cell(f"{hook.turn}:voice"), "look")
-        return answer if speaker == "look" else Hold(silent=True)
+        if not known and time.time() > asked.at + PATIENCE:
+            known = self.conclude(hook, Answer(failed=True))
+        job, known = (None, known) if known else self.wait(hook, asked, cells, until)
+        if not known:
+            return "hold"
+        if job or hook.pushed or not self.settings.rest_login:
+            return known
+        return known if cells.settle(hook.slow("voice"), "look") == "look" else "push"
 
     def wait(
         self, hook: Hook, asked: Asked, cells: Cells, until: Moment
-    ) -> tuple[Answer | None, bool]:
-        """An answer, and whether its worker was here. At most half of the threads ever wait."""
-        waits = self.waits.acquire(blocking=False)
-        moment = until if waits else 0
-        try:
+    ) -> tuple[Job | None, Answer | None]:
+        """An answer if it comes in time, and the job if its worker is in this process."""
+        with place(self.waits) as may_wait:
+            moment = until if may_wait else 0
             while True:
-                if known := stored_answer(cells.read(hook.cell(f"{hook.turn}:result"))[0]):
-                    return known, False
                 if job := self.join(hook, asked, cells):
-                    return self.listen(job, moment), True
-                if time.monotonic() + LOOK > moment:
-                    return None, False
+                    return job, self.listen(job, moment)
+                (known,) = cells.read(hook.slow("result"))
+                if known or time.monotonic() + LOOK > moment:
+                    return None, read_as(Answer, known)
                 time.sleep(LOOK)
-        finally:
-            if waits:
-                self.waits.release()
 
     def join(self, hook: Hook, asked: Asked, cells: Cells) -> Job | None:
         """This instance's job for a question: the one under way, or a new one if it is free."""
-        key = hook.cell(hook.turn)
+        job = Job(hook, asked, renewed=time.monotonic())
         with self.lock:
-            if job := self.jobs.get(key):
-                job.waiting += 1
-                return job
-        claimed, owner = time.monotonic(), os.urandom(8).hex()
+            if mine := self.jobs.get(hook.slow("lease")):
+                mine.waiting += 1
+                return mine
+        if cells.settle(hook.slow("lease"), job.owner, LEASE) != job.owner:
+            return None
         if not self.hands.acquire(blocking=False):
+            self.drop(job)
             return None
-        if cells.settle(f"{key}:lease", owner, LEASE) != owner:
-            self.hands.release()
-            return None
-        job = Job(hook, asked, owner, renewed=claimed, waiting=1)
         with self.lock:
-            self.jobs[key] = job
-            start_keeping, self.keeping = not self.keeping, True
+            self.jobs[hook.slow("lease")] = job
+            first = len(self.jobs) == 1
         in_background(self.work, job)
-        if start_keeping:
+        if first:
             in_background(self.keep)
         return job
 
     def listen(self, job: Job, until: Moment) -> Answer | None:
         """The job's answer, if it comes before the moment."""
-        with suppress(TimeoutError):
-            return job.done.result(timeout=max(until - time.monotonic(), 0))
+        job.done.wait(max(until - time.monotonic(), 0))
         with self.lock:
             job.waiting -= 1
-            return job.done.result() if job.done.done() else None
+            return job.answer
 
     def work(self, job: Job) -> None:
         """Ask, settle the answer, and see that the caller hears it."""
-        hook, answer = job.hook, Answer(failed=True)
+        answer = Answer(failed=True)
         try:
-            answer = self.conclude(hook, self.consult(job))
-        except Exception as error:
-            log("error", "slow work failed", call=hook.call_sid, cause=cause(error))
+            answer = self.conclude(job.hook, self.consult(job))
+        except Exception as error:  # not even a bug of ours may leave a caller on hold
+            log("error", "slow work failed", call=job.hook.call_sid, cause=cause(error))
         with self.lock:
-            del self.jobs[hook.cell(hook.turn)]
-            job.done.set_result(answer)
-            heard = job.waiting > 0
+            job.answer, speaker = answer, job.waiting > 0
+            del self.jobs[job.hook.slow("lease")]
+        job.done.set()
         self.hands.release()
-        with suppress(Exception):
-            self.store.drop(hook.cell(f"{hook.turn}:lease"), time.monotonic() + 1)
-        if not heard and self.settings.rest_login:
+        if not speaker and self.settings.rest_login:
             self.push(job)
+        self.drop(job)
 
     def conclude(self, hook: Hook, answer: Answer) -> Answer:
         """Settle the answer of a turn; the answer that stands."""
         with suppress(StoreUnavailable):
-            key, value = hook.cell(f"{hook.turn}:result"), json.dumps(asdict(answer))
-            return stored_answer(self.cells().settle(key, value)) or answer
+            stood = self.cells().settle(hook.slow("result"), written(answer))
+            return read_as(Answer, stood) or answer
         return answer
 
     def consult(self, job: Job) -> Answer:
-        """Ask until there is an answer, the backend fails for good, or nobody is there to hear it."""
+        """Ask until the backend answers, fails for good, or nobody is there to hear it."""
         until = time.monotonic() + job.asked.at + PATIENCE - time.time()
-        known, ended, history = self.remember(job.hook)
-        for pause in (*PAUSES, 0):
+        for pause in PAUSES:
+            known, ended, history = self.remember(job)
             if known or ended:
-                break
+                return known or Answer(failed=True)
             try:
                 moment = min(time.monotonic() + ATTEMPT, until)
-                return self.ask(job.hook, job.asked, history, moment)
+                return self.question(job.hook, job.asked, history, moment)
             except BackendFailed as error:
                 log("error", "backend failed", call=job.hook.call_sid, cause=str(error))
                 if error.final or not pause or time.monotonic() + pause > until:
                     break
             time.sleep(pause)
-            known, ended, _ = self.remember(job.hook)
-        return known or Answer(failed=True)
+        return Answer(failed=True)
 
-    def remember(self, hook: Hook) -> tuple[Answer | None, bool, list[dict[str, str]]]:
-        """What Redis knows by now: an answer, that the caller is gone, what was said so far."""
-        turns = range(max(1, hook.turn - HISTORY + 1), hook.turn + 1)
-        keys = [hook.cell(f"{hook.turn}:result"), hook.cell("end"), *map(hook.cell, turns)]
+    def remember(self, job: Job) -> tuple[Answer | None, bool, list[dict[str, str]]]:
+        """What stands by now: an answer, that the caller is gone, what was said in the call."""
+        first = max(1, job.hook.turn - HISTORY + 1)
+        turns = map(job.hook.cell, range(first, job.hook.turn + 1))
         try:
-            result, end, *past = self.cells().read(*keys)
+            known, end, *past = self.cells().read(
+                job.hook.slow("result"), job.hook.cell("end"), *turns
+            )
         except StoreUnavailable:
             return None, False, []
         records = [record for record in map(read_record, past) if record]
         history = [{"heard": r.heard or r.keys, "said": r.said[:SPOKEN]} for r in records]
-        return stored_answer(result), end is not None, history
+        return read_as(Answer, known), end is not None, history
 
-    def ask(
+    def question(
         self, hook: Hook, asked: Asked, history: Sequence[Mapping[str, str]], until: Moment
     ) -> Answer:
         """One attempt at the backend. Raises BackendFailed."""
-        question = {
+        message = {
             "call_sid": hook.call_sid,
             "turn": hook.turn,
             "from": hook.caller,
             "to": hook.called,
-            "heard": asked.heard.speech,
-            "confidence": asked.heard.confidence,
-            "digits": asked.heard.keys,
+            "heard": asked.speech,
+            "confidence": asked.confidence,
+            "digits": asked.keys,
             "language": self.settings.language,
             "history": history,
         }
-        body = self.post(question, f"{hook.call_sid}:{hook.turn}", until)
+        body = self.post(message, f"{hook.call_sid}:{hook.turn}", until)
         return read_answer(body, self.plan.numbers)
 
+    def question_once(self, hook: Hook, asked: Asked, until: Moment) -> Answer:
+        """Redis is away: a single attempt, while the webhook waits. Failed if nothing comes."""
+        with place(self.waits) as may_wait, suppress(BackendFailed):
+            if may_wait:
+                return self.question(hook, asked, [], until)
+        return Answer(failed=True)
+
     def post(self, message: Mapping[str, Any], key: str, until: Moment) -> bytes:
-        """Send the backend a message; its answer's body. Raises BackendFailed."""
+        """Bring the backend a message; the body of its answer. Raises BackendFailed."""
         try:
             body = json.dumps(message).encode()
             status, answer = self.wire.post(body, until, Idempotency_Key=key)
         except (OSError, HTTPException) as error:
             raise BackendFailed(cause(error)) from None
         if not 200 <= status < 300:
-            again = status >= 500 or status in (408, 425, 429)
-            raise BackendFailed(f"it answered {status}", final=not again)
+            final = status < 500 and status not in (408, 425, 429)
+            raise BackendFailed(f"it answered {status}", final=final)
         return answer
 
-    def ask_once(self, hook: Hook, asked: Asked, until: Moment) -> Answer:
-        """Redis is away: one attempt, within the webhook. Failed if no answer comes in time."""
-        if not self.waits.acquire(blocking=False):
-            return Answer(failed=True)
-        try:
-            return self.ask(hook, asked, [], until)
-        except BackendFailed as error:
-            log("error", "backend failed", call=hook.call_sid, cause=str(error))
-            return Answer(failed=True)
-        finally:
-            self.waits.release()
-
     def keep(self) -> None:
-        """Renew the leases of all jobs, as long as there are any. Only what is surely ours still."""
+        """Renew the leases of all jobs, as long as there are any."""
         while True:
             time.sleep(LEASE / 4)
             with self.lock:
                 jobs = list(self.jobs.values())
-                self.keeping = bool(jobs)
             if not jobs:
                 return
-            for job in jobs:
-                self.renew(job)
+            for job in filter(self.holds, jobs):
+                now = time.monotonic()
+                with suppress(StoreUnavailable):
+                    if self.cells(1).renew(job.hook.slow("lease"), LEASE) == job.owner:
+                        job.renewed = now
 
-    def renew(self, job: Job) -> None:
-        now, key = time.monotonic(), job.hook.cell(f"{job.hook.turn}:lease")
-        with suppress(Exception):
-            if now < job.renewed + LEASE and self.store.renew(key, LEASE, now + 1) == job.owner:
-                job.renewed = now
+    def holds(self, job: Job) -> bool:
+        """Whether a lease is surely still ours: nobody else can have it before it has run out."""
+        return time.monotonic() < job.renewed + LEASE
+
+    def drop(self, job: Job) -> None:
+        """Give a lease back."""
+        with suppress(StoreUnavailable):
+            if self.holds(job):
+                self.cells(1).ask("DEL", job.hook.slow("lease"))
 
     def give_back(self) -> None:
         """A graceful stop: others need not wait until our leases have run out."""
         with self.lock:
             jobs = list(self.jobs.values())
         for job in jobs:
-            now = time.monotonic()
-            with suppress(Exception):
-                if now < job.renewed + LEASE:
-                    self.store.drop(job.hook.cell(f"{job.hook.turn}:lease"), now + 1)
+            self.drop(job)
 
     def push(self, job: Job) -> None:
-        """Fetch the caller out of the hold, unless the answer is being spoken or nobody is there."""
+        """Fetch the caller out of the hold, unless the answer is spoken or nobody is there."""
         hook, cells = job.hook, self.cells()
         try:
-            spoken_, end = cells.read(hook.cell(hook.turn + 1), hook.cell("end"))
-            if spoken_ or end or cells.settle(hook.cell(f"{hook.turn}:voice"), "push") != "push":
+            said, ended = cells.read(hook.cell(hook.turn + 1), hook.cell("end"))
+            if said or ended or cells.settle(job.hook.slow("voice"), "push") != "push":
                 return
             back = way_back(self.settings, hook.turn, job.asked.step, hold=1, pushed=1)
             redirect_call(self.settings, hook.call_sid, hook.base + back)
-        except Exception as error:  # the caller's next look brings the answer all the same
-            log("error", "push failed", call=hook.call_sid, turn=hook.turn, cause=cause(error))
+        except Exception as error:  # the next look brings the answer all the same
+            log("error", "push failed", call=hook.call_sid, cause=cause(error))
 
-    def tell(self, hook: Hook, event: str, **more: Any) -> bool:
-        """Bring the backend an event, at least once: until `sent` stands. False: not yet."""
-        message = {
-            "event": event,
-            "call_sid": hook.call_sid,
-            "from": hook.caller,
-            "to": hook.called,
-        }
-        for pause in (*PAUSES, 0):
+    def tell_soon(self, hook: Hook, events: Mapping[str, Mapping[str, Any]]) -> threading.Event:
+        """Bring the backend events in the background, in order. Set when there is no more to do."""
+        done = threading.Event()
+
+        def tell() -> None:
+            with place(self.hands) as free:
+                told = [free and self.tell(hook, name, known) for name, known in events.items()]
+            if all(told):
+                done.set()
+
+        in_background(tell)
+        return done
+
+    def tell(self, hook: Hook, event: str, known: Mapping[str, Any]) -> bool:
+        """Bring the backend one event. False: not yet, and to tell it again may help."""
+        about = {"event": event, "call_sid": hook.call_sid, "from": hook.caller, "to": hook.called}
+        for pause in PAUSES:
             try:
-                self.post(message | more, f"{hook.call_sid}:{event}", time.monotonic() + ATTEMPT)
+                key, moment = f"{hook.call_sid}:{event}", time.monotonic() + ATTEMPT
+                self.post({**about, **known}, key, moment)
                 with suppress(StoreUnavailable):
                     self.cells().settle(hook.cell(f"{event}:sent"), "1")
                 return True
             except BackendFailed as error:
-                log("error", f"event {event} failed", call=hook.call_sid, cause=str(error))
+                log("error", "event failed", call=hook.call_sid, event=event, cause=str(error))
                 if error.final:
-                    break
+                    return True
             time.sleep(pause)
         return False
-
-    def waits_for(self, told: Future[bool], until: Moment) -> bool:
-        """Whether events have arrived, waiting for that if a thread is free. TimeoutError."""
-        waits = self.waits.acquire(blocking=False)
-        try:
-            return told.result(timeout=max(until - time.monotonic(), 0) if waits else 0)
-        finally:
-            if waits:
-                self.waits.release()
-
-    def tell_soon(self, hook: Hook, events: Mapping[str, Mapping[str, Any]]) -> Future[bool]:
-        """Bring events in the background, in order. The future: whether all of them arrived."""
-        done: Future[bool] = Future()
-        if not self.hands.acquire(blocking=False):
-            done.set_result(False)
-            return done
-
-        def bring() -> None:
-            try:
-                done.set_result(
-                    all([self.tell(hook, name, **more) for name, more in events.items()])
-                )
-            except Exception as error:
-                done.set_exception(error)
-            finally:
-                self.hands.release()
-
-        in_background(bring)
-        return done
-
-
-def in_background(work: Callable[..., None], *arguments: Any) -> None:
-    """Run something beside the server; it does not keep the process from ending."""
-    threading.Thread(target=work, args=arguments, daemon=True).start()
 
 
 def redirect_call(settings: Settings, call_sid: str, url: str) -> None:
@@ -1698,7 +1558,7 @@ def redirect_call(settings: Settings, call_sid: str, url: str) -> None:
     login = settings.rest_login or ("", "")
     http = TwilioHttpClient(timeout=5)
     client = Client(*login, account_sid=settings.account_sid, http_client=http)
-    for pause in (0.5, 1, 2, 0):
+    for pause in PAUSES:
         try:
             client.calls(call_sid).update(url=url, method="POST")
             return
@@ -1707,7 +1567,7 @@ def redirect_call(settings: Settings, call_sid: str, url: str) -> None:
                 return
             if error.status != 429 or not pause:
                 raise
-        time.sleep(pause)
+        time.sleep(pause / 2)
 
 
 # ---- page --------------------------------------------------------------------------------------
@@ -1730,49 +1590,40 @@ POLICY: Final = {
 
 def timeline(records: Sequence[Record], end: Mapping[str, Any]) -> dict[str, Any]:
     """A call as JSON: its turns in order, its recording, its end."""
-    turns = [
-        {**asdict(record), "turn": record.call.turn, "step": record.call.step} for record in records
-    ]
-    for turn in turns:
-        del turn["call"], turn["twiml"]
-    recording = next((r.call.recording for r in reversed(records) if r.call.recording), "")
+    hidden = ("twiml", "guess", "prompt", "quote", "recording")
+    turns = [{k: v for k, v in asdict(r).items() if k not in hidden} for r in records]
+    recording = next((r.recording for r in reversed(records) if r.recording), "")
     return {"turns": turns, "recording": recording, "end": end}
 
 
 def page(call_sid: str, known: Mapping[str, Any]) -> str:
     """The timeline for people: what was asked, heard and decided, and how long it took."""
-    rows = []
-    for turn in known["turns"]:
-        moment = datetime.fromtimestamp(turn["at"], UTC).strftime("%H:%M:%S UTC")
-        brought = [f"<q>{escape(turn['heard'])}</q>"] if turn["heard"] else []
-        brought += [f"keys {escape(turn['keys'])}"] if turn["keys"] else []
-        brought += [f"transfer: {escape(turn['dial'])}"] if turn["dial"] else []
-        held = f", held {turn['hold']} times" if turn["hold"] else ""
-        rows.append(
-            f"<li><small>{turn['turn']} · {moment} · {turn['ms']} ms{held} · "
-            f"{escape(turn['asker'] or 'the call')} → {escape(turn['step'])}</small>"
-            f"<p>{' · '.join(brought) or '<small>nothing heard</small>'}</p>"
-            f"<p><b>{escape(turn['said'])}</b></p></li>"
-        )
-    link = escape(known["recording"], quote=True)
-    recording = f'<p><a href="{link}" rel="noreferrer">Recording</a></p>' if link else ""
-    end = known["end"]
-    over = (
-        f"Ended: {escape(str(end.get('status', '')))}, {end.get('seconds', 0)} s"
-        if end
-        else "Not ended"
-    )
+    end, link = known["end"], escape(known["recording"])
+    listen = f'<p><a href="{link}" rel="noreferrer">Recording</a></p>' if link else ""
+    over = f"{end.get('status', '')}, {end.get('seconds', 0)} s" if end else "not ended yet"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{call_sid}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-        f"<h1>{call_sid}</h1><ol>{''.join(rows)}</ol>{recording}<p>{over}</p></html>"
+        f"<h1>{call_sid}</h1><ol>{''.join(map(row, known['turns']))}</ol>{listen}"
+        f"<p>Call: {escape(over)}</p></html>"
+    )
+
+
+def row(turn: Mapping[str, Any]) -> str:
+    """One turn of the page."""
+    moment = datetime.fromtimestamp(turn["at"], UTC).strftime("%H:%M:%S UTC")
+    held = f" · on hold {turn['hold']} times" if turn["hold"] else ""
+    kinds = (("heard", "<q>{}</q>"), ("keys", "keys {}"), ("dial", "transfer: {}"))
+    brought = [shape.format(escape(turn[kind])) for kind, shape in kinds if turn[kind]]
+    return (
+        f"<li><small>{turn['turn']} · {moment} · {turn['ms']} ms{held} · "
+        f"{escape(turn['asker'] or 'the call comes in')} → {escape(turn['step'])}</small>"
+        f"<p>{' · '.join(brought)}</p><p><b>{escape(turn['said'])}</b></p></li>"
     )
 
 
 # ---- line --------------------------------------------------------------------------------------
 # The paths, and the way of one webhook.
-
-VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
 
 
 class Line:
@@ -1784,12 +1635,11 @@ class Line:
         self.settings = replace(settings, problems=(*settings.problems, *dead_ends(table)))
         self.plan = Plan(table, settings.words, settings.numbers)
         self.store: Store = (
-            RedisStore(settings.redis_url, settings.redis_token)
+            Upstash(settings.redis_url, settings.redis_token)
             if settings.redis_url
-            else FileStore(settings.state_file)
+            else SQLite(settings.state_file)
         )
         self.desk = Desk(self.settings, self.plan, self.store)
-        self.overrides = connection_overrides(settings.deadline)
         self.health: tuple[Moment, str] = (0.0, "")
         if self.settings.problems:
             log("error", "not ready: " + "; ".join(self.settings.problems))
@@ -1825,73 +1675,54 @@ class Line:
         if path not in (*VOICE_PATHS, "/voice/process", "/voice/status", "/voice/fallback"):
             raise Rejected(404, "There is nothing at this path.")
         allow(request, "POST")
-        hook = parse(request, self.settings, verify(self.settings, request))
-        cells = Cells(self.store, began + 0.9 * self.settings.deadline)
-        match path:
-            case "/voice/status":
-                return self.end(hook, cells)
-            case "/voice/process":
-                hook = at_turn(hook, requested_url(self.settings, request)[1])
-            case "/voice/fallback":
-                hook = self.fallen(hook, request.form)
-            case _:
-                pass
-        return twiml(Visit(self, hook, cells, began).answer())
+        hook = parse(self.settings, request, verify(self.settings, request))
+        if path == "/voice/status":
+            return self.end(hook, Cells(self.store, began + 0.9 * self.settings.deadline))
+        if path == "/voice/process":
+            hook = at_turn(hook, request.environ["RAW_URI"])
+        if path == "/voice/fallback":
+            hook = self.fallen(hook, request.form)
+        return twiml(Visit(self, hook, began).answer())
 
     def fallen(self, hook: Hook, form: Mapping[str, str]) -> Hook:
         """The webhook that failed, as ErrorUrl names it. Nobody spoke just now, so ask again."""
         url = form.get("ErrorUrl", "")
         log("error", "a webhook failed", call=hook.call_sid, code=form.get("ErrorCode", "")[:9])
         hook = replace(hook, heard=replace(hook.heard, again=True))
-        path = urlsplit(url).path or "/"
-        if path not in (*VOICE_PATHS, "/voice/process"):
-            raise Rejected(400, "ErrorUrl is none of this line's URLs.")
-        return at_turn(hook, url) if path == "/voice/process" else hook
+        return at_turn(hook, url) if urlsplit(url).path == "/voice/process" else hook
 
     def end(self, hook: Hook, cells: Cells) -> Response:
-        """The call is over: settle that, bring the backend what it must know, log a summary.
+        """The call is over: settle that, log one summary, bring the backend what it must know.
 
-        204 says that all is taken care of. If the backend has not got its events by the deadline,
-        503 makes Twilio ask once more (with rp=all in the URL), whatever becomes of this instance.
+        204 says that all is taken care of. While the backend has not got its events 503 makes
+        Twilio ask again (with rp=all in its URL), so that they outlive this instance.
         """
-        over = {"status": hook.status, "seconds": hook.seconds, "at": time.time()}
+        mine = json.dumps({"status": hook.status, "seconds": hook.seconds, "at": time.time()})
+        stood = mine
         with suppress(StoreUnavailable):
-            over = json.loads(cells.settle(hook.cell("end"), json.dumps(over)))
-        log(
-            "error" if cells.lost else "info",
-            "call ended",
-            call=hook.call_sid,
-            **over,
-            degraded=cells.lost or None,
-            caller=masked(hook.caller),
-        )
-        if not self.settings.backend_url:
+            stood = cells.settle(hook.cell("end"), mine)
+        over = json.loads(stood)
+        if stood == mine:
+            level, caller = "error" if cells.lost else "info", masked(hook.caller)
+            lost = cells.lost or None
+            log(level, "call ended", call=hook.call_sid, **over, caller=caller, degraded=lost)
+        events = self.untold(hook, over, cells) if self.settings.backend_url else {}
+        if not events:
             return Response(status=204)
-        events = self.untold(hook, over, cells)
-        told = self.desk.tell_soon(hook, events) if events else None
-        return (
-            Response(status=204) if not told or self.told(told, cells) else plain(503, "Not yet.")
-        )
+        done = self.desk.tell_soon(hook, events)
+        with place(self.desk.waits) as may_wait:
+            told = done.wait(max(cells.until - time.monotonic(), 0) if may_wait else 0)
+        return Response(status=204) if told else plain(503, "The backend has yet to be told.")
 
     def untold(self, hook: Hook, over: Mapping[str, Any], cells: Cells) -> dict[str, Any]:
         """The events of a call that the backend has not got yet."""
-        keys = [hook.cell(name) for name in ("voicemail", "voicemail:sent", "ended:sent")]
-        try:
-            message, told, ended = cells.read(*keys)
-        except StoreUnavailable:
-            message, told, ended = None, None, None
-        events: dict[str, Any] = {}
-        if message and not told:
-            events["voicemail"] = json.loads(message)
-        if not ended:
-            events["ended"] = {"status": over["status"], "seconds": over["seconds"]}
-        return events
-
-    def told(self, told: Future[bool], cells: Cells) -> bool:
-        """Whether the events have arrived; waits for that in few threads and not for long."""
-        with suppress(TimeoutError):
-            return self.desk.waits_for(told, cells.until)
-        return False
+        names = ("voicemail", "voicemail:sent", "ended:sent")
+        voicemail, told, ended = None, None, None
+        with suppress(StoreUnavailable):
+            voicemail, told, ended = cells.read(*map(hook.cell, names))
+        events = {"voicemail": json.loads(voicemail)} if voicemail and not told else {}
+        ending = {"status": over["status"], "seconds": over["seconds"]}
+        return events | ({} if ended else {"ended": ending})
 
     def show(self, request: Request, call_sid: str) -> Response:
         """The page of a call, for whoever knows ADMIN_TOKEN (HTTP Basic, any user name)."""
@@ -1904,17 +1735,17 @@ class Line:
         cells = Cells(self.store, time.monotonic() + self.settings.deadline)
         names = [*range(1, LAST_TURN + 2), "end"]
         try:
-            *values, end = cells.read(*(f"call:{call_sid}:{name}" for name in names))
+            *turns, end = cells.read(*(f"call:{call_sid}:{name}" for name in names))
         except StoreUnavailable as error:
             raise Rejected(503, f"The store does not answer: {error}") from None
-        known = timeline([r for r in map(read_record, values) if r], json.loads(end or "{}"))
+        known = timeline(
+            [record for record in map(read_record, turns) if record], json.loads(end or "{}")
+        )
         if not known["turns"]:
             raise Rejected(404, "No such call, or it is more than a day ago.")
-        if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "text/html":
-            return Response(
-                page(call_sid, known), content_type="text/html; charset=utf-8", headers=POLICY
-            )
-        return Response(json.dumps(known), content_type="application/json", headers=POLICY)
+        kinds = {"text/html": page(call_sid, known), "application/json": json.dumps(known)}
+        kind = request.accept_mimetypes.best_match(list(kinds), "text/html")
+        return Response(kinds[kind], headers=POLICY, mimetype=kind)
 
     def report_health(self, request: Request) -> Response:
         """200 when the settings are complete and the store writes, else 503 and what is wrong."""
@@ -1947,23 +1778,28 @@ class Line:
 class Visit:
     """One webhook of a call on its way through the line, and what the log will say of it."""
 
-    def __init__(self, line: Line, hook: Hook, cells: Cells, began: Moment) -> None:
-        self.line, self.hook, self.cells, self.began = line, hook, cells, began
+    # Shares of the deadline, counted from the webhook's arrival: after each, what comes next still
+    # has time. The last tenth is for everything that is not under our control.
+    READ, SLOW, SETTLE = 0.45, 0.7, 0.9
+
+    def __init__(self, line: Line, hook: Hook, began: Moment) -> None:
         self.settings, self.plan, self.desk = line.settings, line.plan, line.desk
-        self.away = False  # the store did not say how the call stands: nothing will be settled
+        self.hook, self.began = hook, began
+        self.cells = Cells(line.store, self.moment(self.SETTLE))
+        self.away = False  # the store did not say how the call stands, so nothing will be settled
         self.trail: dict[str, object] = {}
 
+    def moment(self, share: float) -> Moment:
+        """The moment at which a share of the deadline has passed."""
+        return self.began + share * self.settings.deadline
+
     def answer(self) -> str:
-        """The TwiML, and a line in the log."""
-        hook = self.hook
+        """The TwiML that answers the webhook; a line in the log says how that went."""
         try:
             return self.turn()
         finally:
-            words = (
-                {"words": hook.heard.speech, "keys": hook.heard.keys}
-                if self.settings.log_words
-                else {}
-            )
+            hook, open_ = self.hook, self.settings.log_words
+            words = {"heard": hook.heard.speech or None, "keys": hook.heard.keys or None}
             log(
                 "error" if self.cells.lost else "info",
                 "webhook",
@@ -1974,56 +1810,52 @@ class Visit:
                 redis_ms=round(self.cells.seconds * 1000, 1),
                 commands=self.cells.commands,
                 degraded=self.cells.lost or None,
-                caller=hook.caller if self.settings.log_words else masked(hook.caller),
-                **words,
+                caller=hook.caller if open_ else masked(hook.caller),
+                **(words if open_ else {}),
             )
 
     def turn(self) -> str:
         """The path of one webhook."""
-        call, settled, asked = self.look()
+        call, settled, asked, known = self.look()
         if settled:
             self.trail["replayed"] = True
             return settled.twiml
         if self.away and self.hook.hold and self.hook.hold < len(HOLDS):
-            return self.hold(Hold(), self.hook.step)  # the question is out of reach, not yet lost
-        heard = self.heard(asked)
+            return self.hold(self.hook.step)  # what was asked is out of reach, not lost
+        heard = asked or self.heard()
         after, reply = decide(self.plan, call, heard)
         if isinstance(reply.step, Consult):
-            asked = asked or Asked(heard, time.time(), after.step)
-            outcome = self.consult(asked)
-            if isinstance(outcome, Hold):
-                return self.hold(outcome, after.step)
-            heard = replace(heard, answer=outcome)
-            after, reply = decide(self.plan, replace(after, turn=call.turn), heard)
+            outcome = self.consult(asked or self.asked(heard, after.step), known)
+            if not isinstance(outcome, Answer):
+                return self.hold(after.step, pushed=outcome == "push")
+            thinking = replace(after, turn=call.turn)
+            after, reply = decide(self.plan, thinking, replace(heard, answer=outcome))
         return self.settle(call, heard, after, reply)
 
-    def look(self) -> tuple[Call, Record | None, Asked | None]:
-        """How the call stands, the answer of this turn if there is one, and an open question."""
+    def look(self) -> tuple[Call, Record | None, Asked | None, Answer | None]:
+        """How the call stands; this turn's answer; on hold, what was asked and what came of it."""
         hook, n = self.hook, self.hook.turn
         if n == 0:
-            return Call(), None, None
-        keys = [n, n + 1, *([f"{n}:asked"] if hook.hold else [])]
+            return Call(), None, None, None
+        slow = [f"{n}:asked", f"{n}:result"] if hook.hold else []
+        keys = [hook.cell(name) for name in (n, n + 1, *slow)]
         try:
-            half = self.began + 0.5 * self.settings.deadline
-            values = self.cells.read(*map(hook.cell, keys), until=half)
-            settled = read_record(values[1])
-            if not settled and not values[0]:
-                values[0] = self.cells.look_again(hook.cell(n))
+            now, then, *rest = self.cells.read(*keys, until=self.moment(self.READ))
+            if not now and not then:
+                now = self.cells.look_again(keys[0])
         except StoreUnavailable:
             self.away = True
-            return Call(turn=n, step=hook.step), None, None
-        record = read_record(values[0]) or Record(call=Call(turn=n, step=hook.step))
-        asked = stored_question(values[2]) if hook.hold else None
-        return replace(record.call, turn=n), settled, asked
+            now, then, rest = None, None, []
+        record = read_record(now)
+        call = replace(record, turn=n) if record else Call(turn=n, step=hook.step)
+        asked, known = rest or (None, None)
+        return call, read_record(then), read_as(Asked, asked), read_as(Answer, known)
 
-    def heard(self, asked: Asked | None) -> Heard:
-        """What the caller said: in this webhook or, on hold, before it."""
-        hook = self.hook
-        if asked:
-            return asked.heard
-        if hook.turn == 0:
-            return replace(hook.heard, entrance=self.entrance())
-        return replace(hook.heard, again=True) if hook.hold else hook.heard
+    def heard(self) -> Heard:
+        """What this webhook brings. On hold nobody speaks; a new call has to find its entrance."""
+        if self.hook.turn == 0:
+            return replace(self.hook.heard, entrance=self.entrance())
+        return replace(self.hook.heard, again=True) if self.hook.hold else self.hook.heard
 
     def entrance(self) -> str:
         """The step at which a new call begins."""
@@ -2031,47 +1863,77 @@ class Visit:
             return "blocked"
         if self.settings.calls_per_hour and self.too_many():
             return "too_many"
-        return "closed" if self.settings.hours.closed(time.time()) else "start"
+        closed = self.settings.closed and self.settings.closed(time.time())
+        return "closed" if closed else "start"
 
     def too_many(self) -> bool:
-        """Whether a caller has used up an hour's calls: as many cells, each with one CallSid."""
+        """Whether a caller has used up an hour's calls: as many cells, each holding one CallSid."""
         if not re.fullmatch(E164, self.hook.caller):
             return False
-        secret = self.settings.tokens[0].encode()
-        who = hmac.new(secret, self.hook.caller.encode(), "sha256").hexdigest()[:32]
+        secret_, mine = self.settings.tokens[0].encode(), self.hook.call_sid
+        who = hmac.new(secret_, self.hook.caller.encode(), "sha256").hexdigest()[:32]
         places = [f"caller:{who}:{i}" for i in range(self.settings.calls_per_hour)]
         with suppress(StoreUnavailable):
             taken = self.cells.read(*places)
-            if self.hook.call_sid in taken:
-                return False
-            free = [place for place, sid in zip(places, taken, strict=True) if not sid]
-            mine = self.hook.call_sid
-            return not any(self.cells.settle(place, mine, ttl=3600) == mine for place in free)
+            free = [p for p, sid in zip(places, taken, strict=True) if not sid]
+            return mine not in taken and not any(
+                self.cells.settle(place_, mine, 3600) == mine for place_ in free
+            )
         return False
 
-    def consult(self, asked: Asked) -> Answer | Hold:
-        """The backend's answer to what the caller said, or how to hold."""
-        hook, until = self.hook, self.began + 0.75 * self.settings.deadline
-        if not self.away:
-            try:
-                value = json.dumps(asdict(asked))
-                asked = (
-                    stored_question(self.cells.settle(hook.cell(f"{hook.turn}:asked"), value))
-                    or asked
-                )
-                return self.desk.answer(hook, asked, self.cells, until)
-            except StoreUnavailable:
-                self.away = True
-        return self.desk.ask_once(hook, asked, until)
+    def asked(self, heard: Heard, step: str) -> Asked:
+        """What the caller said, as the question to the backend that it is."""
+        return Asked(heard.speech, heard.confidence, heard.keys, at=time.time(), step=step)
 
-    def hold(self, outcome: Hold, step: str) -> str:
-        """Not yet: words and a pause, then Twilio comes back to this same turn."""
-        hook = self.hook
-        self.trail["held"] = hook.hold + 1
-        more = {"hold": hook.hold + 1} | ({"pushed": 1} if outcome.silent else {})
-        back = way_back(self.settings, hook.turn, step, **more)
-        nth = -1 if outcome.silent else hook.hold
-        return render_hold(self.settings, self.plan, back, nth)
+    def consult(self, asked: Asked, known: Answer | None) -> Answer | Literal["hold", "push"]:
+        """The backend's answer to what the caller said, which is settled first; or how to hold."""
+        hook, until = self.hook, self.moment(self.SLOW)
+        if not self.away:
+            with suppress(StoreUnavailable):
+                if not hook.hold:
+                    stood = self.cells.settle(hook.slow("asked"), written(asked))
+                    asked = read_as(Asked, stood) or asked
+                return self.desk.answer(hook, asked, known, self.cells, until)
+            self.away = True
+        return self.desk.question_once(hook, asked, until)
+
+    def hold(self, step: str, *, pushed: bool = False) -> str:
+        """Not yet: words and a pause, then Twilio comes back to this same turn.
+
+        While the caller is being pushed to the answer, only a short silence.
+        """
+        self.trail["held"] = nth = self.hook.hold + 1
+        more = {"pushed": 1} if pushed else {}
+        back = way_back(self.settings, self.hook.turn, step, hold=nth, **more)
+        return render_hold(self.settings, self.plan, back, 0 if pushed else nth)
+
+    def settle(self, call: Call, heard: Heard, after: Call, reply: Reply) -> str:
+        """Settle what is to be said; say what stands."""
+        if after.recording != call.recording and self.settings.backend_url:
+            self.announce(after.recording)
+        said = render(self.settings, self.plan, after, reply)
+        self.trail |= {"from": call.step or None, "to": after.step}
+        if self.away:
+            return said
+        record = Record(
+            **{f.name: getattr(after, f.name) for f in fields(Call)},
+            twiml=said,
+            asker=call.step,
+            heard=heard.speech,
+            keys=heard.keys,
+            dial=heard.dial,
+            said=" ".join(reply.says)[:SAID],
+            at=round(time.time(), 3),
+            ms=self.ms(),
+            hold=self.hook.hold,
+        )
+        mine = written(record)
+        with suppress(StoreUnavailable):
+            stood = self.cells.settle(self.hook.cell(after.turn), mine)
+            self.trail["replayed"] = stood != mine or None
+            standing = read_record(stood)
+            return standing.twiml if standing else said
+        return said
 
     def announce(self, recording: str) -> None:
         """Tell the backend of a voicemail; settled first, so that the message outlives us."""
@@ -2080,37 +1942,8 @@ class Visit:
             self.cells.settle(self.hook.cell("voicemail"), json.dumps(message))
         self.desk.tell_soon(self.hook, {"voicemail": message})
 
-    def settle(self, call: Call, heard: Heard, after: Call, reply: Reply) -> str:
-        """Settle what is said now; say what stands."""
-        hook = self.hook
-        if after.recording != call.recording and self.settings.backend_url:
-            self.announce(after.recording)
-        said = render(self.settings, self.plan, after, reply)
-        self.trail |= {"from": call.step or None, "to": after.step}
-        if self.away:
-            return said
-        record = Record(
-            call=after,
-            twiml=said,
-            asker=call.step,
-            heard=heard.speech,
-            keys=heard.keys,
-            dial=heard.dial,
-            said=" ".join(reply.says)[:SAID],
-            at=time.time(),
-            ms=self.ms(),
-            hold=hook.hold,
-        )
-        mine = written(record)
-        try:
-            stood = self.cells.settle(hook.cell(after.turn), mine)
-        except StoreUnavailable:
-            return said
-        standing = read_record(stood)
-        self.trail["replayed"] = stood != mine or None
-        return standing.twiml if standing else said
-
     def ms(self) -> int:
+        """Milliseconds since the webhook arrived."""
         return round((time.monotonic() - self.began) * 1000)
 
 
@@ -2133,12 +1966,7 @@ def twiml(document: str) -> Response:
 
 # The server reads THREADS after it has loaded this file.
 os.environ.setdefault("THREADS", str(THREADS))
-
-if __name__ == "__main__":  # as Nixpacks and Railpack start it when nobody tells them how
-    sys.argv = ["functions-framework", "--target=handler", f"--source={__file__}"]
-    runpy.run_module("functions_framework", run_name="__main__")
-else:
-    LINE: Final = Line(os.environ)
+LINE: Final = Line(os.environ)
 
 
 def handler(request: Request) -> Response:
