@@ -42,7 +42,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import Field, asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cache
 from html import escape
@@ -259,6 +259,7 @@ def variable(name: str, default: object, understand: Callable[[str], object], ex
 
 
 TOKEN, WORD = matching("[!-~]+"), matching(r"[\w.-]+")
+LETTER: Final = r"[^\x00-\x1f\x7f]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,14 +275,16 @@ class Settings:
     public_url: str = variable("PUBLIC_URL", "", origin, "the like of https://line.example.com")
     redis_url: str = variable("UPSTASH_REDIS_REST_URL", "", address, "the https:// URL for REST")
     redis_token: str = variable("UPSTASH_REDIS_REST_TOKEN", "", TOKEN, "a token without spaces")
-    state_file: str = variable("STATE_FILE", ".calls.sqlite3", matching(".+"), "a file name")
+    state_file: str = variable(
+        "STATE_FILE", ".calls.sqlite3", matching(f"{LETTER}+"), "a file name"
+    )
     forward_to: str = variable("FORWARD_TO", "", matching(E164), "a number like +15550100001")
     departments: tuple[tuple[str, str], ...] = variable(
         "DEPARTMENTS", (), phone_book, "up to nine like billing=+15550100001"
     )
-    backend_url: str = variable("BACKEND_URL", "", address, "an http:// or https:// URL")
+    backend_url: str = variable("BACKEND_URL", "", address, "an http(s):// URL")
     backend_token: str = variable("BACKEND_TOKEN", "", TOKEN, "a token without spaces")
-    greeting: str = variable("GREETING", "", matching(".{1,1000}"), "a line of 1000 characters")
+    greeting: str = variable("GREETING", "", matching(f"{LETTER}{{1,999}}"), "one line of text")
     voice: str = variable("VOICE", "", WORD, "a voice like Polly.Joanna")
     language: str = variable(
         "LANGUAGE",
@@ -296,7 +299,7 @@ class Settings:
         lambda value: value if value == "auto" else between(1, 10)(value),
         "whole seconds from 1 to 10, or auto",
     )
-    deadline: float = variable("RESPONSE_DEADLINE", 4.5, between(1, 14, float), "seconds, 1 to 14")
+    deadline: float = variable("RESPONSE_DEADLINE", 4.5, between(1, 14, float), "from 1 to 14")
     account_sid: str = variable(
         "TWILIO_ACCOUNT_SID", "", matching("AC[0-9a-f]{32}"), "AC and 32 hex digits"
     )
@@ -596,6 +599,8 @@ def decide(plan: Plan, call: Call, heard: Heard) -> tuple[Call, Reply]:
     """
     call = replace(call, turn=call.turn + 1)
     step = plan.flow.get(call.step)
+    if call.turn > LAST_TURN:
+        return enter(plan, replace(call, recording=heard.recording or call.recording), "goodbye")
     if heard.dial:
         return after_transfer(plan, call, heard, step)
     if heard.recording:
@@ -1119,7 +1124,7 @@ class Hook:
 
 def requested(settings: Settings, request: Request) -> tuple[str, str]:
     """The origin and the exact target that Twilio asked for; `request.url` would be decoded."""
-    host = request.headers.get("X-Forwarded-Host", request.host)
+    host = request.headers.get("X-Forwarded-Host") or request.headers.get("Host", "")
     scheme = request.headers.get("X-Forwarded-Proto", request.scheme)
     return settings.public_url or f"{scheme}://{host}", request.environ["RAW_URI"]
 
@@ -1229,9 +1234,15 @@ def read_as(kind: type[Kind], value: str | None) -> Kind | None:
     """The record in a cell; None for an empty cell, and for anything that is no record."""
     try:
         known: dict[str, Any] = {} | json.loads(value or "null")
-        return kind(**{f.name: known[f.name] for f in fields(kind) if f.name in known})
+        return kind(**{f.name: known[f.name] for f in fields(kind) if fits(known.get(f.name), f)})
     except (ValueError, TypeError, RecursionError):
         return None
+
+
+def fits(value: object, blank: Field[Any]) -> bool:
+    """Whether a value is of the type of a field, by its default; None stands for a number."""
+    is_number = blank.default is None or isinstance(blank.default, float)
+    return isinstance(value, (int, float) if is_number else type(blank.default))
 
 
 def read_record(value: str | None) -> Record | None:
@@ -1681,15 +1692,19 @@ class Line:
         if path == "/voice/process":
             hook = at_turn(hook, request.environ["RAW_URI"])
         if path == "/voice/fallback":
-            hook = self.fallen(hook, request.form)
+            return twiml(self.fallen(hook, request.form, began))
         return twiml(Visit(self, hook, began).answer())
 
-    def fallen(self, hook: Hook, form: Mapping[str, str]) -> Hook:
-        """The webhook that failed, as ErrorUrl names it. Nobody spoke just now, so ask again."""
+    def fallen(self, hook: Hook, form: Mapping[str, str], began: Moment) -> str:
+        """Go on where a webhook of ours failed, as ErrorUrl says. Nobody spoke: ask again."""
         url = form.get("ErrorUrl", "")
         log("error", "a webhook failed", call=hook.call_sid, code=form.get("ErrorCode", "")[:9])
         hook = replace(hook, heard=replace(hook.heard, again=True))
-        return at_turn(hook, url) if urlsplit(url).path == "/voice/process" else hook
+        try:
+            hook = hook if urlsplit(url).path in VOICE_PATHS else at_turn(hook, url)
+        except (ValueError, Rejected):
+            return render_apology(self.settings, self.plan)
+        return Visit(self, hook, began).answer()
 
     def end(self, hook: Hook, cells: Cells) -> Response:
         """The call is over: settle that, log one summary, bring the backend what it must know.
