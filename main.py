@@ -900,14 +900,19 @@ class Wire:
         """Status and body of the answer, all of it before the moment. OSError or HTTPException."""
         more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         request = f"{self.head}{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
-        while self.idle:
-            used, sock = self.idle.pop()
-            if time.monotonic() - used > self.KEPT:
-                sock.close()
-                continue
+        if sock := self.kept():
             with suppress(ConnectionError):  # the other side has closed it meanwhile
                 return self.exchange(sock, request, until)
         return self.exchange(self.connect(until), request, until)
+
+    def kept(self) -> socket.socket | None:
+        """The connection that was used last, if it is not too old to be trusted."""
+        with suppress(IndexError):
+            used, sock = self.idle.pop()
+            if time.monotonic() < used + self.KEPT:
+                return sock
+            sock.close()
+        return None
 
     def exchange(self, sock: socket.socket, request: bytes, until: Moment) -> tuple[int, bytes]:
         keep = False
@@ -1515,13 +1520,18 @@ class Desk:
 
     def push(self, job: Job) -> None:
         """Fetch the caller out of the hold, unless the answer is spoken or nobody is there."""
-        hook, cells = job.hook, self.cells()
+        hook, back = (
+            job.hook,
+            way_back(self.settings, job.hook.turn, job.asked.step, hold=1, pushed=1),
+        )
         try:
-            said, ended = cells.read(hook.cell(hook.turn + 1), hook.cell("end"))
-            if said or ended or cells.settle(job.hook.slow("voice"), "push") != "push":
-                return
-            back = way_back(self.settings, hook.turn, job.asked.step, hold=1, pushed=1)
-            redirect_call(self.settings, hook.call_sid, hook.base + back)
+            for pause in PAUSES:
+                said, ended = self.cells().read(hook.cell(hook.turn + 1), hook.cell("end"))
+                if said or ended or self.cells().settle(hook.slow("voice"), "push") != "push":
+                    return
+                if redirected(self.settings, hook.call_sid, hook.base + back):
+                    return
+                time.sleep(pause / 2)
         except Exception as error:  # the next look brings the answer all the same
             log("error", "push failed", call=hook.call_sid, cause=cause(error))
 
@@ -1556,11 +1566,11 @@ class Desk:
         return False
 
 
-def redirect_call(settings: Settings, call_sid: str, url: str) -> None:
-    """Send a live call to a URL. The library is loaded only now: it takes long, and few need it.
+def redirected(settings: Settings, call_sid: str, url: str) -> bool:
+    """Send a live call to a URL. False: not now, but it may be tried again.
 
     429 means "never processed, safe to repeat" (https://www.twilio.com/docs/api/errors/20429);
-    21220, that the call is over, which is fine.
+    21220, that the call is over. The library is loaded only here: it takes long, and few need it.
     """
     from twilio.base.exceptions import TwilioRestException
     from twilio.http.http_client import TwilioHttpClient
@@ -1568,17 +1578,14 @@ def redirect_call(settings: Settings, call_sid: str, url: str) -> None:
 
     login = settings.rest_login or ("", "")
     http = TwilioHttpClient(timeout=5)
-    client = Client(*login, account_sid=settings.account_sid, http_client=http)
-    for pause in PAUSES:
-        try:
-            client.calls(call_sid).update(url=url, method="POST")
-            return
-        except TwilioRestException as error:
-            if error.code == 21220:
-                return
-            if error.status != 429 or not pause:
-                raise
-        time.sleep(pause / 2)
+    try:
+        client = Client(*login, account_sid=settings.account_sid, http_client=http)
+        client.calls(call_sid).update(url=url, method="POST")
+    except TwilioRestException as error:
+        if error.code != 21220 and error.status != 429:
+            raise
+        return bool(error.code == 21220)
+    return True
 
 
 # ---- page --------------------------------------------------------------------------------------
