@@ -44,7 +44,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from html import escape
 from http.client import HTTPException, HTTPResponse
 from queue import Empty, SimpleQueue
@@ -282,9 +282,9 @@ class Settings:
     departments: tuple[tuple[str, str], ...] = variable(
         "DEPARTMENTS", (), phone_book, "up to nine like billing=+15550100001"
     )
-    backend_url: str = variable("BACKEND_URL", "", address, "an http(s):// URL")
+    backend_url: str = variable("BACKEND_URL", "", address, "an http:// or https:// URL")
     backend_token: str = variable("BACKEND_TOKEN", "", TOKEN, "a token without spaces")
-    greeting: str = variable("GREETING", "", matching(f"{LETTER}{{1,999}}"), "one line of text")
+    greeting: str = variable("GREETING", "", matching(f"{LETTER}{{1,999}}"), "a line of text")
     voice: str = variable("VOICE", "", WORD, "a voice like Polly.Joanna")
     language: str = variable(
         "LANGUAGE",
@@ -616,7 +616,7 @@ def decide(plan: Plan, call: Call, heard: Heard) -> tuple[Call, Reply]:
         case Transfer():
             return enter(plan, call, step.unanswered, plan.sentence("interrupted"))
         case Voicemail():
-            return enter(plan, call, "goodbye")
+            return enter(plan, call, call.step if heard.again else "goodbye")
         case _:
             return enter(plan, call, heard.entrance)
 
@@ -624,9 +624,10 @@ def decide(plan: Plan, call: Call, heard: Heard) -> tuple[Call, Reply]:
 def enter(plan: Plan, call: Call, name: str, *says: str) -> tuple[Call, Reply]:
     """Go to a step and on to the first one that waits, gathering the sentences on the way."""
     call = replace(call, misses=0, guess="", prompt="")
-    step: Step = End("goodbye")
+    name = name if name in plan.flow else "start"  # a deploy in mid-call took the step away
+    step = plan.flow[name]
     for _ in plan.flow:
-        step = plan.flow.get(name, step)
+        step = plan.flow[name]
         match step:
             case Tell():
                 says, name = (*says, plan.sentence(step.say)), step.then
@@ -950,6 +951,11 @@ class Wire:
         if isinstance(result, OSError):
             raise result
         return result
+
+    def warm(self) -> None:
+        """Connect before anybody asks, so that the first caller need not wait for it."""
+        with suppress(OSError):
+            self.idle.append((time.monotonic(), self.open(5)))
 
     def open(self, seconds: float) -> socket.socket:
         host = self.url.hostname or ""
@@ -1708,7 +1714,7 @@ class Line:
         log("error", "a webhook failed", call=hook.call_sid, code=form.get("ErrorCode", "")[:9])
         hook = replace(hook, heard=replace(hook.heard, again=True))
         try:
-            hook = hook if urlsplit(url).path in VOICE_PATHS else at_turn(hook, url)
+            hook = hook if (urlsplit(url).path or "/") in VOICE_PATHS else at_turn(hook, url)
         except (ValueError, Rejected):
             return render_apology(self.settings, self.plan)
         return Visit(self, hook, began).answer()
@@ -1989,6 +1995,8 @@ def twiml(document: str) -> Response:
 # The server reads THREADS after it has loaded this file.
 os.environ.setdefault("THREADS", str(THREADS))
 LINE: Final = Line(os.environ)
+if isinstance(LINE.store, Upstash):  # the connection belongs to the worker that answers calls
+    os.register_at_fork(after_in_child=partial(in_background, LINE.store.wire.warm))
 
 
 def handler(request: Request) -> Response:
