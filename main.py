@@ -40,11 +40,13 @@ import ssl
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cache, partial
+from hashlib import sha256
 from html import escape
 from http.client import HTTPException, HTTPResponse
 from queue import Empty, SimpleQueue
@@ -63,7 +65,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 DAY: Final = 24 * 3600  # seconds that a cell lives: longer than any call
 LAST_TURN: Final = 100  # turns of one call
 WAY_OUT: Final = LAST_TURN - 3  # from here on: a person, voicemail, goodbye
-THREADS: Final = 16  # of the server, unless the variable THREADS says otherwise
+THREADS: Final = 32  # the server's. They mostly wait for Redis: with Redis 20 ms away 32 answer
+# about 1.5 times as many callers as 16, and 64 no more than 32 (tests/bench.py --only threads)
 E164: Final = r"\+[1-9][0-9]{6,14}"
 
 
@@ -1598,51 +1601,74 @@ def redirected(settings: Settings, call_sid: str, url: str) -> bool:
 # A call as a readable timeline, from its settled cells alone.
 
 STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}"
-    "h1{font-size:1.2rem;overflow-wrap:anywhere}ol{padding:0;list-style:none}"
-    "li{border-left:3px solid #c5ccd6;padding:.2rem 0 .8rem 1rem}small{color:#556}"
-    "q{font-style:italic}p{margin:.2rem 0}"
+    ":root{color-scheme:light dark}small,.said{opacity:.75}p{margin:0}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;padding:0 1rem}"
+    "h1{font:600 1rem/1.5 ui-monospace,monospace;margin:0;overflow-wrap:anywhere}"
+    "ol{padding:0;list-style:none;overflow-wrap:anywhere}small{font-variant-numeric:tabular-nums}"
+    "li{border-left:3px solid #8886;padding:0 0 1.1rem 1rem}q{font-weight:600}"
 )
 POLICY: Final = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; "
+    f"style-src 'sha256-{b64encode(sha256(STYLE.encode()).digest()).decode()}'",
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 
 
-def timeline(records: Sequence[Record], end: Mapping[str, Any]) -> dict[str, Any]:
+def timeline(
+    records: Sequence[Record], repeated: Collection[int], end: Mapping[str, Any]
+) -> dict[str, Any]:
     """A call as JSON: its turns in order, its recording, its end."""
     hidden = ("twiml", "guess", "prompt", "quote", "recording")
     turns = [{k: v for k, v in asdict(r).items() if k not in hidden} for r in records]
+    for record, before, turn in zip(records, [Record(), *records], turns, strict=False):
+        turn["message"] = record.recording not in ("", before.recording)
+        turn["repeated"] = record.turn in repeated
     recording = next((r.recording for r in reversed(records) if r.recording), "")
     return {"turns": turns, "recording": recording, "end": end}
 
 
 def page(call_sid: str, known: Mapping[str, Any]) -> str:
     """The timeline for people: what was asked, heard and decided, and how long it took."""
-    end, link = known["end"], escape(known["recording"])
-    listen = f'<p><a href="{link}" rel="noreferrer">Recording</a></p>' if link else ""
-    over = f"{end.get('status', '')}, {end.get('seconds', 0)} s" if end else "not ended yet"
+    turns, end, link = known["turns"], known["end"], escape(known["recording"])
+    began = turns[0]["at"]
+    day = datetime.fromtimestamp(began, UTC).strftime("%A, %d %B %Y, %H:%M:%S UTC")
+    slowest = max(turn["ms"] for turn in turns)
+    over = f"{end.get('status')} after {clock(end.get('seconds', 0))}" if end else "not over yet"
+    listen = f' · <a href="{link}" rel="noreferrer">recording</a>' if link else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{call_sid}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-        f"<h1>{call_sid}</h1><ol>{''.join(map(row, known['turns']))}</ol>{listen}"
-        f"<p>Call: {escape(over)}</p></html>"
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<style>{STYLE}</style><h1>{call_sid}</h1><p>{day}</p>"
+        f"<p>{escape(over)} · {len(turns)} answers, the slowest in {slowest} ms{listen}</p>"
+        f"<ol>{''.join(row(turn, began) for turn in turns)}</ol></html>"
     )
 
 
-def row(turn: Mapping[str, Any]) -> str:
-    """One turn of the page."""
-    moment = datetime.fromtimestamp(turn["at"], UTC).strftime("%H:%M:%S UTC")
-    held = f" · on hold {turn['hold']} times" if turn["hold"] else ""
-    kinds = (("heard", "<q>{}</q>"), ("keys", "keys {}"), ("dial", "transfer: {}"))
+def clock(seconds: float) -> str:
+    """A length of time as people read it: 1:48."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+def row(turn: Mapping[str, Any], began: float) -> str:
+    """One turn of the page: what the caller did, what was decided, what the line said."""
+    kinds = (("heard", "<q>{}</q>"), ("keys", "pressed {}"), ("dial", "transfer: {}"))
     brought = [shape.format(escape(turn[kind])) for kind, shape in kinds if turn[kind]]
+    nothing = "nothing said, no key" if turn["asker"] else "the call comes in"
+    nothing = "a message is recorded" if turn["message"] else nothing
+    facts = [
+        clock(turn["at"] - began),
+        " → ".join(dict.fromkeys([turn["asker"] or "new call", turn["step"]])),
+        f"{turn['ms']} ms",
+        f"holds: {turn['hold']}" if turn["hold"] else "",
+        f"misses: {turn['misses']}" if turn["misses"] else "",
+        "repeated" if turn["repeated"] else "",
+    ]
     return (
-        f"<li><small>{turn['turn']} · {moment} · {turn['ms']} ms{held} · "
-        f"{escape(turn['asker'] or 'the call comes in')} → {escape(turn['step'])}</small>"
-        f"<p>{' · '.join(brought)}</p><p><b>{escape(turn['said'])}</b></p></li>"
+        f"<li><small>{escape(' · '.join(filter(None, facts)))}</small>"
+        f'<p>{", ".join(brought) or nothing}</p><p class="said">{escape(turn["said"])}</p></li>'
     )
 
 
@@ -1761,14 +1787,16 @@ class Line:
         if not hmac.compare_digest((given or "").encode(), self.settings.admin_token.encode()):
             raise Rejected(401, "Who are you?", WWW_Authenticate='Basic realm="calls"')
         cells = Cells(self.store, time.monotonic() + self.settings.deadline)
-        names = [*range(1, LAST_TURN + 2), "end"]
+        turns = range(1, LAST_TURN + 2)
+        names = (*turns, *(f"{turn}:again" for turn in turns), "end")
         try:
-            *turns, end = cells.read(*(f"call:{call_sid}:{name}" for name in names))
+            *values, end = cells.read(*(f"call:{call_sid}:{name}" for name in names))
         except StoreUnavailable as error:
             raise Rejected(503, f"The store does not answer: {error}") from None
-        known = timeline(
-            [record for record in map(read_record, turns) if record], json.loads(end or "{}")
-        )
+        records = [record for record in map(read_record, values[: len(turns)]) if record]
+        again = values[len(turns) :]
+        repeated = [turn for turn, seen in zip(turns, again, strict=True) if seen]
+        known = timeline(records, repeated, json.loads(end or "{}"))
         if not known["turns"]:
             raise Rejected(404, "No such call, or it is more than a day ago.")
         kinds = {"text/html": page(call_sid, known), "application/json": json.dumps(known)}
@@ -1846,8 +1874,7 @@ class Visit:
         """The path of one webhook."""
         call, settled, asked, known = self.look()
         if settled:
-            self.trail["replayed"] = True
-            return settled.twiml
+            return self.again(settled)
         if self.away and self.hook.hold and self.hook.hold < len(HOLDS):
             return self.hold(self.hook.step)  # what was asked is out of reach, not lost
         heard = asked or self.heard()
@@ -1859,6 +1886,13 @@ class Visit:
             thinking = replace(after, turn=call.turn)
             after, reply = decide(self.plan, thinking, replace(heard, answer=outcome))
         return self.settle(call, heard, after, reply)
+
+    def again(self, settled: Record) -> str:
+        """Say what was said; a cell of its own keeps for the page that the webhook was repeated."""
+        self.trail["replayed"] = True
+        with suppress(StoreUnavailable):
+            self.cells.settle(self.hook.cell(f"{settled.turn}:again"), "1")
+        return settled.twiml
 
     def look(self) -> tuple[Call, Record | None, Asked | None, Answer | None]:
         """How the call stands; this turn's answer; on hold, what was asked and what came of it."""
@@ -1958,8 +1992,8 @@ class Visit:
         mine = written(record)
         with suppress(StoreUnavailable):
             stood = self.cells.settle(self.hook.cell(after.turn), mine)
-            self.trail["replayed"] = stood != mine or None
-            standing = read_record(stood)
+            standing = read_record(stood) if stood != mine else None
+            self.trail["replayed"] = bool(standing) or None
             return standing.twiml if standing else said
         return said
 
