@@ -40,6 +40,7 @@ import ssl
 import threading
 import time
 import unicodedata
+import weakref
 from base64 import b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -886,6 +887,12 @@ class Timed(io.RawIOBase):
         return io.BufferedReader(self)
 
 
+def shut(kept: list[tuple[Moment, socket.socket]]) -> None:
+    """Close connections that nobody will use again."""
+    for _used, sock in kept:
+        sock.close()
+
+
 class Wire:
     """POSTs to one URL over connections that are kept: a call's turns are often a minute apart."""
 
@@ -894,6 +901,7 @@ class Wire:
     def __init__(self, url: str, **headers: str) -> None:
         self.url = urlsplit(url)
         self.idle: list[tuple[Moment, socket.socket]] = []  # the last used is the last
+        weakref.finalize(self, shut, self.idle)
         target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
         lines = {"Host": self.url.netloc.rpartition("@")[2], "Content-Type": "application/json"}
         self.head = f"POST {target} HTTP/1.1\r\n" + "".join(
@@ -1341,7 +1349,6 @@ class Desk:
         # At most half of the server's threads wait for slow work: the others answer new calls.
         self.waits = threading.BoundedSemaphore(max(1, settings.threads // 2))
         self.hands = threading.BoundedSemaphore(WORKERS)
-        atexit.register(self.give_back)
 
     def cells(self, seconds: float = 4) -> Cells:
         """Cells for work that no webhook waits for."""
@@ -1708,6 +1715,8 @@ class Line:
                 path=request.path[:80],
                 cause=cause(error),
             )
+            if request.method != "POST":
+                return plain(503, "Something went wrong on our side; the log says more.")
             return twiml(render_apology(self.settings, self.plan))
 
     def route(self, request: Request, began: Moment) -> Response:
@@ -2029,6 +2038,7 @@ def twiml(document: str) -> Response:
 # The server reads THREADS after it has loaded this file.
 os.environ.setdefault("THREADS", str(THREADS))
 LINE: Final = Line(os.environ)
+atexit.register(LINE.desk.give_back)
 if isinstance(LINE.store, Upstash):  # the connection belongs to the worker that answers calls
     os.register_at_fork(after_in_child=partial(in_background, LINE.store.wire.warm))
 

@@ -1,0 +1,316 @@
+r"""A phone in the terminal that stands in for Twilio, and the doorway to its library.
+
+    python tests/phone.py                # starts the function and rings; !help explains the keys
+    python tests/phone.py --url https://line.example --token ...      # rings at one that runs
+    printf 'Ann, my bill\n!answer 30\n' | python tests/phone.py --set FORWARD_TO=+15550100099
+
+Its output is a transcript: it can be kept as a test case. Tests import from here what call.py (a
+call), wire.py (one webhook), twiml.py (Twilio's rules) and transcript.py (calls as text) define.
+"""
+
+import argparse
+import contextlib
+import math
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from call import (
+    MESSAGE_SECONDS,
+    OVERRIDES,
+    TALK_SECONDS,
+    Ask,
+    Clock,
+    NotNow,
+    Phone,
+    Retried,
+    Webhook,
+)
+from instance import Instance, free_port
+from transcript import Transcript, perform, run_script
+from twiml import Problem, judge
+from wire import LIMITS, Answer, Deliver, Failed, Fields, Limits, http_deliver, sign, signed_url
+
+__all__ = [
+    "LIMITS",
+    "OVERRIDES",
+    "Answer",
+    "Ask",
+    "Clock",
+    "Deliver",
+    "Failed",
+    "Fields",
+    "Limits",
+    "NotNow",
+    "Phone",
+    "Problem",
+    "Retried",
+    "Transcript",
+    "Webhook",
+    "http_deliver",
+    "judge",
+    "perform",
+    "run_script",
+    "sign",
+    "signed_url",
+]
+
+COLOURS: Final = {
+    "line:": "36",
+    "line": "36;2",
+    "caller": "32",
+    "callee": "33",
+    "# broken": "31;1",
+    "# warning": "33;2",
+    "#": "2",
+}
+WAITS: Final = {
+    "gather": "you speak; #1 presses a key; an empty line is silence",
+    "dial": "the callee: !answer [seconds], !busy, !no-answer, !fail",
+    "record": "after the beep: !message [seconds], #1 ends it",
+}
+HELP: Final = """\
+# words              what the caller says
+# #1                 keys that the caller presses (## is the key #)
+# an empty line      silence
+# !answer [seconds]  the callee answers and talks; also !busy, !no-answer, !fail
+# !message [seconds] the caller leaves a message after the beep
+# !retry             Twilio delivers the last webhook again; are the words the same?
+# !kill              kill -9 the function in mid-call, and start a fresh process
+# !history           what was written down about this call
+# !hangup            the caller hangs up (so does the end of the input)"""
+
+
+class Terminal:
+    """A phone at a keyboard, or fed by a script: one line of input is one event."""
+
+    def __init__(
+        self, phone: Phone, instance: Instance | None = None, state: Path | None = None
+    ) -> None:
+        self.phone, self._instance, self._state = phone, instance, state
+        self._typed = sys.stdin.isatty() and sys.stdout.isatty()
+
+    def converse(self) -> int:
+        """Rings and obeys until the call ends. Answers the exit status."""
+        try:
+            self.phone.ring()
+            while self.phone.state != "ended":
+                self._turn()
+        except (KeyboardInterrupt, EOFError):
+            if self._typed:
+                print()
+            if self.phone.state != "ended":
+                self.phone.hang_up()
+        self._sum_up()
+        return 1 if self.phone.broken else 0
+
+    def _turn(self) -> None:
+        if self.phone.state == "hold":
+            self.phone.wait()
+            return
+        try:
+            self._obey(self._line())
+        except NotNow:
+            tell(f"# not now: {WAITS[self.phone.state]}")
+
+    def _line(self) -> str:
+        """The next line of input; EOFError at its end. What was typed gives way to its event."""
+        if not self._typed:
+            if not (line := sys.stdin.readline()):
+                raise EOFError
+            return line.strip()
+        line = input(paint(f"# {WAITS[self.phone.state]}\n", "2") + "> ")
+        print("\x1b[A\x1b[2K\x1b[A\x1b[2K", end="")
+        return line.strip()
+
+    def _obey(self, line: str) -> None:
+        name, _, rest = line.partition(" ")
+        if not line:
+            self.phone.silent()
+        elif not line.startswith(("#", "!")):
+            self.phone.say(line)
+        elif re.fullmatch(r"#[0-9*#]+", line):
+            self.phone.press(line[1:])
+        elif name in COMMANDS and re.fullmatch(r"\d*", rest.strip()):
+            COMMANDS[name](self, int(rest) if rest.strip() else None)
+        else:
+            tell(f"# not understood: {line} (!help lists what is)")
+
+    def _retry(self, _: int | None) -> None:
+        answer, same = self.phone.retry()
+        tell(f"# {'the same words' if same else 'another answer'}: HTTP {answer.status}")
+
+    def _kill(self, _: int | None) -> None:
+        if not self._instance:
+            tell("# a function at --url is not ours to kill")
+            return
+        self.phone.tell("instance is killed")
+        self._instance.restart()
+
+    def _history(self, _: int | None) -> None:
+        """Prints the cells of this call, in the order of its turns."""
+        if not self._state or not self._state.exists():
+            tell("# the cells of a function at --url cannot be read from here")
+            return
+        with contextlib.closing(sqlite3.connect(self._state)) as database:
+            found = database.execute(
+                "SELECT key, value FROM cells WHERE key LIKE ?", (f"call:{self.phone.call_sid}:%",)
+            ).fetchall()
+        for key, value in sorted(found, key=lambda row: _turn_number(row[0])):
+            tell(f"# {key.rpartition(':')[2]}: {value}")
+
+    def _sum_up(self) -> None:
+        answers = [w.answer.seconds for w in self.phone.webhooks if w.answer]
+        slowest = f", the slowest answered in {max(answers):.2f} s" if answers else ""
+        broken = f"{len(self.phone.broken)} rules were broken" if self.phone.broken else "all well"
+        tell(f"# {self.phone.duration} s, {len(self.phone.webhooks)} webhooks{slowest}: {broken}")
+
+
+COMMANDS: Final[dict[str, Callable[[Terminal, int | None], object]]] = {
+    "!help": lambda _, __: tell(HELP),
+    "!hangup": lambda terminal, _: terminal.phone.hang_up(),
+    "!answer": lambda terminal, n: terminal.phone.callee("completed", n or TALK_SECONDS),
+    "!busy": lambda terminal, _: terminal.phone.callee("busy"),
+    "!no-answer": lambda terminal, _: terminal.phone.callee("no-answer"),
+    "!fail": lambda terminal, _: terminal.phone.callee("failed"),
+    "!message": lambda terminal, n: terminal.phone.leave_message(n or MESSAGE_SECONDS),
+    "!retry": Terminal._retry,
+    "!kill": Terminal._kill,
+    "!history": Terminal._history,
+}
+
+
+def _turn_number(key: str) -> float:
+    last = key.rpartition(":")[2]
+    return int(last) if last.isdigit() else math.inf
+
+
+def paint(text: str, colour: str) -> str:
+    plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ
+    return text if plain else f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def tell(event: str) -> None:
+    """Prints one event, in the colour of whoever acts."""
+    colour = next((c for start, c in COLOURS.items() if event.startswith(start)), "0")
+    print(paint(event, colour), flush=True)
+
+
+def speaker() -> Callable[[str], None] | None:
+    """A way to hear the line: the system's own voice, if it has one."""
+    program = shutil.which("espeak-ng") or shutil.which("espeak") or shutil.which("say")
+    if not program:
+        return None
+    return lambda text: void(subprocess.run([program, text], check=False))
+
+
+def void(_: object) -> None:
+    return None
+
+
+def announcer(aloud: bool) -> Callable[[str], None]:
+    """Prints events and, when asked to, speaks what the line says."""
+    voice = speaker() if aloud else None
+    if aloud and not voice:
+        tell("# nothing to speak with: install espeak-ng")
+
+    def announce(event: str) -> None:
+        tell(event)
+        if voice and event.startswith("line: "):
+            voice(event.removeprefix("line: "))
+
+    return announce
+
+
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Rings at the phone line and plays what it answers. !help at the prompt.",
+    )
+    parser.add_argument("--url", help="ring at a function that runs already")
+    parser.add_argument("--token", help="its TWILIO_AUTH_TOKEN (default: from the environment)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--from", dest="caller", default="+15557654321", help="the caller's number")
+    parser.add_argument("--to", dest="called", default="+15550001111", help="the line's number")
+    parser.add_argument("--trial", action="store_true", help="with a trial account's limits")
+    parser.add_argument("--say", action="store_true", help="speak the line's words aloud")
+    options = parser.parse_args(given)
+    options.token = options.token or os.environ.get("TWILIO_AUTH_TOKEN")
+    if options.url and not options.token:
+        parser.error("--url needs --token or TWILIO_AUTH_TOKEN")
+    if options.url and options.set:
+        parser.error("--set is for the function started here, not for one at --url")
+    if wrong := [pair for pair in options.set if "=" not in pair]:
+        parser.error(f"--set wants NAME=VALUE, not {wrong[0]!r}")
+    return options
+
+
+def wishes(options: argparse.Namespace) -> dict[str, str]:
+    """The settings of the function started here; somebody to call when nothing is configured."""
+    chosen = dict(pair.split("=", 1) for pair in options.set)
+    if not {"FORWARD_TO", "DEPARTMENTS", "BACKEND_URL"} & {*chosen, *os.environ}:
+        chosen = {"FORWARD_TO": "+15550100099"} | chosen
+    return chosen
+
+
+def account(settings: Mapping[str, str]) -> dict[str, str]:
+    """The account that the function takes calls of, when it takes those of one only."""
+    only = settings.get("TWILIO_ACCOUNT_SID")
+    return {"account": only} if only else {}
+
+
+@contextlib.contextmanager
+def function(chosen: Mapping[str, str], token: str) -> Iterator[tuple[Instance, Path]]:
+    """Runs the function with embedded state in a folder that goes when the call is over."""
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="calls-") as folder:
+        state = Path(folder, "calls.sqlite3")
+        own = {
+            "TWILIO_AUTH_TOKEN": token,
+            "PUBLIC_URL": f"http://127.0.0.1:{port}",
+            "STATE_FILE": str(state),
+        }
+        with Instance(own | dict(chosen), port) as instance:
+            yield instance, Path(chosen.get("STATE_FILE", state))
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    """The command. Exit status: 0 all well, 1 a rule was broken, 2 usage."""
+    options = arguments(given)
+    announce = announcer(options.say)
+    common = {"caller": options.caller, "called": options.called}
+    if options.url:
+        common |= account(os.environ)
+        phone = Phone(options.url, token=options.token, say=announce, trial=options.trial, **common)
+        return Terminal(phone).converse()
+    chosen = wishes(options)
+    common |= account(chosen)
+    for name, value in chosen.items():
+        tell(f"set {name}={value}")
+    token = chosen.get("TWILIO_AUTH_TOKEN", uuid.uuid4().hex)
+    with function(chosen, token) as (instance, state):
+        phone = Phone(
+            instance.url,
+            token=token.split(",")[0],
+            say=announce,
+            trial=options.trial,
+            clock=Clock(pace=0.2),
+            **common,
+        )
+        return Terminal(phone, instance, state).converse()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except RuntimeError as error:
+        sys.exit(f"phone: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,560 @@
+"""What is decided, and how it is rendered: plain values in, plain values out.
+
+The first table reads as situation, what the caller does, what the caller hears. The rest holds for
+everything at once: each step of every line, with whatever a webhook may bring, has an answer in
+words that Twilio accepts. Records of older releases stay in tests/records and must still load.
+"""
+
+import json
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inside import ORIGIN, Inside
+from phone import Problem, judge
+from upstash import Upstash
+
+import main
+from main import Answer, Call, Heard, Plan, Settings
+
+FORWARD: Final = {"FORWARD_TO": "+15550100099"}
+MENU: Final = {"DEPARTMENTS": "billing=+15550100001 lost_and-found=+15550100002"}
+BACKEND: Final = {"BACKEND_URL": "https://backend.example"}
+LINES: Final[Mapping[str, dict[str, str]]] = {
+    "alone": {},
+    "forward": FORWARD,
+    "menu": MENU | FORWARD,
+    "menu alone": MENU,
+    "backend": BACKEND | MENU | FORWARD,
+    "backend alone": BACKEND,
+    "German": {"LANGUAGE": "de-DE", **MENU, **FORWARD},
+    "auto": {"SPEECH_TIMEOUT": "auto", **BACKEND, **FORWARD},
+    "patient": {"SPEECH_TIMEOUT": "10", "SPEECH_MODEL": "deepgram_nova-3", **MENU},
+    "slow": {
+        "RESPONSE_DEADLINE": "14",
+        "VOICE": "Google.en-US-Standard-A",
+        "GREETING": "<Hi> & so",
+    },
+}
+
+
+class Line(NamedTuple):
+    """A line as values: all that decides, and all that renders."""
+
+    settings: Settings
+    plan: Plan
+
+
+def line(env: Mapping[str, str]) -> Line:
+    known = main.read_settings({"TWILIO_AUTH_TOKEN": "secret", **env})
+    assert known.problems == ()
+    return Line(known, Plan(main.flow(known), known.words, known.numbers))
+
+
+def at(step: str, turn: int = 3, *, misses: int = 0, guess: str = "", prompt: str = "") -> Call:
+    """A call that waits at a step."""
+    return Call(turn=turn, step=step, misses=misses, guess=guess, prompt=prompt)
+
+
+def said(speech: str, confidence: float | None = 0.9) -> Heard:
+    return Heard(speech=speech, confidence=confidence)
+
+
+def told(say: str = "", then: str = "listen", to: str = "", *, failed: bool = False) -> Heard:
+    """The backend has answered."""
+    return Heard(speech="hi", answer=Answer(say=say, then=then, to=to, failed=failed))
+
+
+SILENCE: Final = Heard()
+GUESS: Final = at("menu", guess="to_billing")
+HEARD: Final[list[tuple[str, str, Call, Heard, str, str]]] = [
+    # situation, line, the call, what is heard: the next step, and words of the answer
+    ("a new call", "forward", Call(), SILENCE, "reason", "thank you for calling"),
+    ("a new call for a menu", "menu", Call(), SILENCE, "menu", "or press 2"),
+    ("a new call for a backend", "backend", Call(), SILENCE, "listen", "How can I help"),
+    ("closed", "forward", Call(), Heard(entrance="closed"), "voicemail", "We are closed"),
+    ("blocked", "forward", Call(), Heard(entrance="blocked"), "blocked", ""),
+    ("too many calls", "forward", Call(), Heard(entrance="too_many"), "too_many", ""),
+    ("a reason", "forward", at("reason"), said("Ann, a bill"), "connect", "heard: Ann, a bill."),
+    ("a reason, nobody there", "alone", at("reason"), said("Ann"), "voicemail", "leave a message"),
+    ("hardly understood", "forward", at("reason"), said("Ann", 0.0), "connect", "heard: Ann."),
+    ("an operator", "forward", at("reason"), said("operator"), "operator", "with a person"),
+    ("an operator, please", "menu", at("menu"), said("a human, please!"), "operator", "a person"),
+    (
+        "a long sentence",
+        "forward",
+        at("reason"),
+        said("the person I met was rude"),
+        "connect",
+        "rude",
+    ),
+    ("no operator", "alone", at("reason"), said("operator"), "voicemail", "leave a message"),
+    ("repeat", "menu", at("menu"), said("Repeat, please."), "menu", "For billing"),
+    ("key 0", "menu", at("menu"), Heard(keys="0"), "operator", "with a person"),
+    ("key 0 for the backend", "backend", at("listen"), Heard(keys="0"), "operator", "a person"),
+    ("key *", "menu", at("menu"), Heard(keys="*"), "menu", "For billing"),
+    ("key 1", "menu", at("menu"), Heard(keys="1"), "to_billing", "with billing"),
+    ("key 2", "menu", at("menu"), Heard(keys="2"), "to_lost_and-found", "with lost and found"),
+    ("key 3", "menu", at("menu"), Heard(keys="3"), "menu", "did not understand"),
+    ("key #", "menu", at("menu"), Heard(keys="#"), "menu", "did not understand"),
+    ("key 1 of no menu", "forward", at("reason"), Heard(keys="1"), "reason", "did not understand"),
+    (
+        "keys and words",
+        "menu",
+        at("menu"),
+        Heard(keys="2", speech="billing"),
+        "to_lost_and-found",
+        "",
+    ),
+    ("a department", "menu", at("menu"), said("Billing."), "to_billing", "with billing"),
+    ("in a sentence", "menu", at("menu"), said("it's my BILLING!"), "to_billing", "with billing"),
+    ("only part of a word", "menu", at("menu"), said("billings"), "menu", "did not understand"),
+    ("of several words", "menu", at("menu"), said("lost and found"), "to_lost_and-found", ""),
+    ("a number", "menu", at("menu"), said("two"), "to_lost_and-found", "lost and found"),
+    ("a digit", "menu", at("menu"), said("1."), "to_billing", "billing"),
+    ("a number in a sentence", "menu", at("menu"), said("two of my bills"), "menu", "understand"),
+    (
+        "two departments",
+        "menu",
+        at("menu"),
+        said("lost and found, billing"),
+        "menu",
+        "say lost and",
+    ),
+    ("low confidence", "menu", at("menu"), said("billing", 0.4), "menu", "Did you say billing?"),
+    ("just enough", "menu", at("menu"), said("billing", 0.5), "to_billing", "with billing"),
+    ("no confidence", "menu", at("menu"), said("billing", None), "to_billing", "with billing"),
+    ("yes to a guess", "menu", GUESS, said("yes, please", 0.1), "to_billing", "with billing"),
+    ("no to a guess", "menu", GUESS, said("no", 0.1), "menu", "For billing"),
+    ("a guess again", "menu", GUESS, said("billing", 0.1), "to_billing", "with billing"),
+    ("another than guessed", "menu", GUESS, said("lost and found"), "to_lost_and-found", ""),
+    ("a key to a guess", "menu", GUESS, Heard(keys="2"), "to_lost_and-found", ""),
+    ("silence to a guess", "menu", GUESS, SILENCE, "menu", "did not hear"),
+    ("a guess that is gone", "menu", at("menu", guess="to_sales"), said("yes"), "menu", "Hello"),
+    ("yes to nothing", "menu", at("menu"), said("yes"), "menu", "did not understand"),
+    ("silence", "forward", at("reason"), SILENCE, "reason", "did not hear you"),
+    ("silence twice", "forward", at("reason", misses=1), SILENCE, "reason", "Press 0"),
+    ("silence thrice", "forward", at("reason", misses=2), SILENCE, "operator", "find somebody"),
+    ("thrice, nobody there", "alone", at("reason", misses=2), SILENCE, "voicemail", "a message"),
+    ("nonsense twice", "menu", at("menu", misses=1), said("purple"), "menu", "Press 0"),
+    ("nonsense thrice", "menu", at("menu", misses=2), said("purple"), "operator", "find somebody"),
+    ("blanks", "forward", at("reason"), said(" \t "), "reason", "Please tell me your name"),
+    ("only marks", "forward", at("reason"), said("?!..."), "reason", "Please tell me your name"),
+    ("nobody spoke", "menu", GUESS, Heard(again=True), "menu", "For billing"),
+    ("a talk", "forward", at("connect"), Heard(dial="completed"), "goodbye", "Goodbye"),
+    ("a conference", "forward", at("connect"), Heard(dial="answered"), "goodbye", "Goodbye"),
+    ("called off", "forward", at("connect"), Heard(dial="canceled"), "goodbye", "Goodbye"),
+    ("busy", "forward", at("connect"), Heard(dial="busy"), "voicemail", "line is busy"),
+    ("no answer", "menu", at("to_billing"), Heard(dial="no-answer"), "voicemail", "Nobody is"),
+    ("failed", "forward", at("connect"), Heard(dial="failed"), "voicemail", "could not put"),
+    ("unheard-of", "forward", at("connect"), Heard(dial="exploded"), "voicemail", "could not put"),
+    ("dial, record lost", "forward", at(""), Heard(dial="busy"), "voicemail", "line is busy"),
+    ("dial, at a question", "menu", at("menu"), Heard(dial="completed"), "goodbye", "Goodbye"),
+    (
+        "dial that recorded",
+        "menu",
+        at("to_billing"),
+        Heard(dial="completed", recording="https://x"),
+        "goodbye",
+        "Goodbye",
+    ),
+    ("nothing of a dial", "forward", at("connect"), SILENCE, "voicemail", "interrupted"),
+    (
+        "a message",
+        "alone",
+        at("voicemail"),
+        Heard(recording="https://x"),
+        "message_taken",
+        "recorded",
+    ),
+    (
+        "message, record lost",
+        "alone",
+        at(""),
+        Heard(recording="https://x"),
+        "message_taken",
+        "recorded",
+    ),
+    ("no message", "alone", at("voicemail"), SILENCE, "goodbye", "Goodbye"),
+    ("an unknown step", "forward", at("tickets"), said("Boston"), "reason", "Please tell me"),
+    ("an end", "forward", at("goodbye"), SILENCE, "reason", "Please tell me"),
+    ("words for the backend", "backend", at("listen"), said("a ticket"), "think", ""),
+    ("keys for the backend", "backend", at("listen"), Heard(keys="4711"), "think", ""),
+    ("it listens", "backend", at("think"), told(say="Where to?"), "listen", "Where to?"),
+    ("it listens, mute", "backend", at("think"), told(), "listen", "How can I help"),
+    (
+        "it transfers",
+        "backend",
+        at("think"),
+        told(then="transfer", to="billing", say="Bye"),
+        "to_billing",
+        "Bye",
+    ),
+    (
+        "it transfers, mute",
+        "backend",
+        at("think"),
+        told(then="transfer", to="FORWARD_TO"),
+        "operator",
+        "a person",
+    ),
+    (
+        "to nobody",
+        "backend alone",
+        at("think"),
+        told(then="transfer", to="FORWARD_TO", say="Bye"),
+        "voicemail",
+        "",
+    ),
+    (
+        "it takes a message",
+        "backend",
+        at("think"),
+        told(then="voicemail", say="Speak"),
+        "voicemail",
+        "Speak",
+    ),
+    (
+        "it hangs up",
+        "backend",
+        at("think"),
+        told(then="hangup", say="Booked."),
+        "goodbye",
+        "Booked.",
+    ),
+    ("it hangs up, mute", "backend", at("think"), told(then="hangup"), "goodbye", "Goodbye"),
+    ("it failed", "backend", at("think"), told(failed=True), "operator", "cannot get an answer"),
+    (
+        "failed, nobody there",
+        "backend alone",
+        at("think"),
+        told(failed=True),
+        "voicemail",
+        "cannot get",
+    ),
+    (
+        "its question again",
+        "backend",
+        at("listen", prompt="Where to?"),
+        SILENCE,
+        "listen",
+        "Where to?",
+    ),
+    ("nobody spoke, thinking", "backend", at("think"), Heard(again=True), "listen", "How can I"),
+    ("turn 97", "forward", at("reason", turn=96), said("repeat"), "reason", "Please tell me"),
+    ("turn 98", "forward", at("reason", turn=97), said("repeat"), "operator", "find somebody"),
+    ("turn 98, backend", "backend", at("listen", turn=97), said("ticket"), "operator", "find"),
+    (
+        "jawohl",
+        "German",
+        at("menu", guess="to_billing"),
+        said("Ja, genau"),
+        "to_billing",
+        "billing",
+    ),
+    ("nein", "German", at("menu", guess="to_billing"), said("Nein."), "menu", "Für billing"),
+    ("Zentrale", "German", at("menu"), said("Zentrale bitte"), "operator", "mit einem Menschen"),
+    ("zwei", "German", at("menu"), said("Zwei"), "to_lost_and-found", "lost and found"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "heard", "step", "words"),
+    [row[1:] for row in HEARD],
+    ids=[row[0] for row in HEARD],
+)
+def test_what_is_heard_decides_what_is_said(
+    name: str, call: Call, heard: Heard, step: str, words: str
+) -> None:
+    """In each situation the call goes where the table says, with the words that it says."""
+    after, reply = main.decide(line(LINES[name]).plan, call, heard)
+    assert (after.turn, after.step) == (call.turn + 1, step)
+    assert words in " ".join(reply.says)
+
+
+def test_a_quoted_caller_cannot_put_words_into_our_mouth() -> None:
+    """Braces in what was heard stay braces: they name no other value."""
+    plan = line(FORWARD).plan
+    _, reply = main.decide(plan, at("reason"), said("{name} {menu} {heard}"))
+    assert "{name} {menu} {heard}" in reply.says[0]
+
+
+def test_patience_grows_with_every_miss_up_to_ten_seconds() -> None:
+    """Who was silent is given longer to begin and longer to pause, but never more than 10 s."""
+    quick, patient = line(FORWARD), line({**FORWARD, "SPEECH_TIMEOUT": "9"})
+    waits = [[listening(each, misses) for misses in (0, 1, 2)] for each in (quick, patient)]
+    for grown in waits:
+        assert [timeout for timeout, _ in grown] == sorted({timeout for timeout, _ in grown})
+    assert [pause for _, pause in waits[0]] == sorted({pause for _, pause in waits[0]})
+    assert max(max(pair) for grown in waits for pair in grown) == 10
+
+
+def listening(known: Line, misses: int) -> tuple[int, int]:
+    """The timeout and the speechTimeout after so many misses, the last of them silence."""
+    call, heard = (at("reason", misses=misses - 1), SILENCE) if misses else (Call(), SILENCE)
+    twiml = main.render(known.settings, known.plan, *main.decide(known.plan, call, heard))
+    timeout, pause = (
+        re.search(r' timeout="(\d+)"', twiml),
+        re.search(r'speechTimeout="(\d+)"', twiml),
+    )
+    assert timeout is not None
+    assert pause is not None
+    return int(timeout[1]), int(pause[1])
+
+
+# Everything at once.
+
+ALL_ANSWERS: Final = [
+    Heard(speech="hi", answer=Answer(say=say, then=then, to=to, failed=failed))
+    for say, then, to, failed in product(
+        ("", "Yes & <no>", "word " * 999),
+        ("listen", "transfer", "voicemail", "hangup", "dance"),
+        ("", "FORWARD_TO", "billing", "+19005550100"),
+        (False, True),
+    )
+]
+ALL_HEARD: Final = [
+    SILENCE,
+    Heard(again=True),
+    *[
+        said(words, sure)
+        for words in ("billing", "yes", "no", "Ann", "x" * 1000)
+        for sure in (0.1, None)
+    ],
+    *[
+        said(words)
+        for words in ("operator", "repeat", "lost and found billing", "</Say>", "👩🏽‍🚀", "\u202eא")
+    ],
+    *[Heard(keys=keys) for keys in ("0", "1", "2", "9", "*", "#", "12", "0*#" * 13)],
+    *[
+        Heard(dial=dial)
+        for dial in ("completed", "answered", "busy", "no-answer", "failed", "canceled", "?")
+    ],
+    Heard(recording="https://api.example/RE1"),
+    Heard(dial="completed", recording="https://api.example/RE1"),
+    *[Heard(entrance=name) for name in ("closed", "blocked", "too_many", "nowhere")],
+]
+WAITING: Final = (main.Ask, main.Transfer, main.Voicemail, main.Consult, main.End, main.Refuse)
+
+
+def all_calls(plan: Plan) -> Iterator[Call]:
+    """A call at every step of a line, and at steps that it does not have, in every state."""
+    for step in (*plan.flow, "", "tickets"):
+        for turn, misses in ((1, 0), (5, 2), (97, 1), (99, 7), (100, 0)):
+            yield Call(turn=turn, step=step, misses=misses)
+        yield Call(turn=2, step=step, guess="to_billing", quote="Ann", prompt="Where & when?")
+        yield Call(turn=2, step=step, guess="tickets", recording="https://api.example/RE0")
+    yield Call()
+
+
+def everything(plan: Plan) -> Iterator[tuple[Call, Heard]]:
+    """Every call with all that it may hear, the backend's answers where it is asked."""
+    for call in all_calls(plan):
+        consulting = isinstance(plan.flow.get(call.step), main.Consult)
+        yield from ((call, heard) for heard in ALL_HEARD + (ALL_ANSWERS if consulting else []))
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_every_step_has_an_answer_to_everything(name: str) -> None:
+    """Whatever is heard wherever, one turn later the caller hears words that Twilio accepts."""
+    known = line(LINES[name])
+    for call, heard in everything(known.plan):
+        after, reply = main.decide(known.plan, call, heard)
+        assert after.turn == call.turn + 1
+        assert isinstance(reply.step, WAITING)
+        assert any(reply.says) or isinstance(reply.step, main.Consult | main.Refuse)
+        rendered(known, after, reply)
+
+
+@cache
+def problems(twiml: str) -> list[Problem]:
+    return judge(twiml, ORIGIN)
+
+
+def rendered(known: Line, after: Call, reply: main.Reply) -> str:
+    """An answer as TwiML, held to Twilio's rules and to the numbers of the settings."""
+    twiml = main.render(known.settings, known.plan, after, reply)
+    if not isinstance(reply.step, main.Consult):  # that one is held, and never rendered
+        assert problems(twiml) == []
+    dialled = set(re.findall(r"<Number>(.*?)</Number>", twiml))
+    assert dialled <= set(known.settings.numbers.values())
+    if "/voice/process" in twiml and after.turn <= main.LAST_TURN:
+        way = re.escape(main.connection_overrides(known.settings.deadline).replace("&", "&amp;"))
+        ways = re.findall(r'/voice/process[^"<]*', twiml)
+        assert all(
+            re.search(rf"\?turn={after.turn}&amp;step=[\w.%-]+{way}$", each) for each in ways
+        )
+    return twiml
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_the_same_again_is_decided_the_same(name: str) -> None:
+    """Nothing but the arguments decides: asked again, the answer is the same to the byte."""
+    known, again = line(LINES[name]), line(LINES[name])
+    for call, heard in product(all_calls(known.plan), ALL_HEARD[::4]):
+        first = main.decide(known.plan, call, heard)
+        assert first == main.decide(again.plan, call, heard)
+        twiml = main.render(known.settings, known.plan, *first)
+        assert twiml == main.render(again.settings, again.plan, *first)
+
+
+LINE_OF: Final = {name: line(env) for name, env in LINES.items()}
+TEXT: Final = st.text(max_size=300) | st.sampled_from(["yes", "no", "billing", "operator", "0"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=st.sampled_from(sorted(LINES)),
+    step=st.sampled_from(["", "reason", "menu", "listen", "connect", "voicemail"]) | TEXT,
+    speech=TEXT,
+    keys=st.text("0123456789*#", max_size=5),
+    confidence=st.none() | st.floats(0, 1),
+    guess=st.sampled_from(["", "to_billing"]) | TEXT,
+    quote=TEXT,
+    say=TEXT,
+)
+def test_any_words_are_answered_in_words(
+    *,
+    name: str,
+    step: str,
+    speech: str,
+    keys: str,
+    confidence: float | None,
+    guess: str,
+    quote: str,
+    say: str,
+) -> None:
+    """No text at all, from a caller, a record or a backend, makes an answer that Twilio refuses."""
+    known = LINE_OF[name]
+    call = Call(turn=4, step=step, guess=guess, quote=quote, prompt=say)
+    for heard in (
+        Heard(speech=speech, keys=keys, confidence=confidence),
+        Heard(answer=Answer(say=say, then="listen")),
+    ):
+        rendered(known, *main.decide(known.plan, call, heard))
+
+
+def test_every_language_has_every_sentence() -> None:
+    """A translation lacks no sentence, and fills in the same values."""
+    english = main.WORDS["en"]
+    for words in main.WORDS.values():
+        assert words.keys() == english.keys()
+        assert all(words.values())
+        for name, sentence in english.items():
+            assert set(re.findall(r"{\w+}", words[name])) == set(re.findall(r"{\w+}", sentence))
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_every_step_leads_somewhere(name: str) -> None:
+    """No row of a table names a step that nobody wrote."""
+    assert list(main.dead_ends(line(LINES[name]).plan.flow)) == []
+
+
+def test_a_step_that_nobody_wrote_is_named() -> None:
+    """An edit that leads nowhere is told in plain words, with both names."""
+    table = {"start": main.Tell("greeting", then="tickets")}
+    [told_] = main.dead_ends(table)
+    assert "'start'" in told_
+    assert "'tickets'" in told_
+
+
+# Records.
+
+SAVED: Final = sorted(Path(__file__).parent.glob("records/*.json"))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    turn=st.integers(0, 100),
+    misses=st.integers(0, 3),
+    said_=st.text(),
+    at_=st.floats(0, 2e9),
+    twiml=st.text(min_size=1),
+)
+def test_a_record_is_read_as_it_was_written(
+    turn: int, misses: int, said_: str, at_: float, twiml: str
+) -> None:
+    """Any text survives the way into a cell and back, half characters aside that UTF-8 has not."""
+    text = said_.encode("utf-8", "ignore").decode()
+    record = main.Record(
+        turn=turn, step=text, misses=misses, quote=text, twiml=twiml, said=text, at=at_
+    )
+    assert main.read_record(main.written(record)) == record
+
+
+@pytest.mark.parametrize("value", [None, "", "null", "[]", "7", "{}", '"x"', "{", "[" * 99_999])
+def test_what_is_no_record_is_none(value: str | None) -> None:
+    """An empty cell and rubbish are the same: there is no record."""
+    assert main.read_record(value) is None
+
+
+def test_there_are_saved_records() -> None:
+    """The folder of saved records is where the next tests look."""
+    assert len(SAVED) >= 5
+
+
+class Saved(NamedTuple):
+    """A record of an older release, what the next webhook brings, and what the caller hears."""
+
+    cell: str
+    turn: int
+    step: str
+    twiml: str
+    brings: dict[str, str]
+    hears: str
+
+
+def saved(path: Path) -> Saved:
+    """A file in tests/records."""
+    known = json.loads(path.read_text(encoding="utf-8"))
+    cell = known["cell"]
+    text = json.dumps(cell, ensure_ascii=False)
+    return Saved(text, cell["turn"], cell["step"], cell["twiml"], known["brings"], known["hears"])
+
+
+class Memory(NamedTuple):
+    """A line with a store, and a way to put records into it."""
+
+    line: Inside
+    upstash: Upstash
+
+    def put(self, record: Saved) -> str:
+        """Put a record where it stood; the CallSid of a call that knows it."""
+        call_sid = "CA" + uuid.uuid4().hex
+        cell = f"call:{call_sid}:{record.turn}"
+        self.upstash.quietly(["SET", cell, record.cell, "EX", "600"])
+        return call_sid
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[Memory]:
+    with Upstash() as running:
+        yield Memory(Inside({**FORWARD, **MENU, **BACKEND, **running.settings}), running)
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: str(path.stem))
+def test_what_an_older_release_said_is_said_again(path: Path, memory: Memory) -> None:
+    """A webhook that an older release has answered is answered with the same bytes."""
+    record = saved(path)
+    target = f"/voice/process?turn={record.turn - 1}&step=reason"
+    answer = memory.line.post(target, {"CallSid": memory.put(record), "Digits": "0"})
+    assert answer.body.decode() == record.twiml
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: str(path.stem))
+def test_a_call_of_an_older_release_goes_on(path: Path, memory: Memory) -> None:
+    """A deploy in mid-call: the new release carries on from the step at which the call waits."""
+    record = saved(path)
+    target = f"/voice/process?turn={record.turn}&step={record.step}"
+    answer = memory.line.post(target, {"CallSid": memory.put(record), **record.brings})
+    said_ = answer.body.decode()
+    assert record.hears in said_
+    assert f"turn={record.turn + 1}&" in said_ or "<Hangup" in said_
+    assert judge(said_, ORIGIN + target) == []

@@ -1,0 +1,345 @@
+"""Twilio's rules for TwiML, written down as tables and applied by `judge`.
+
+Twilio checks little when it is given a document: a misspelt attribute is dropped with a warning in
+a debugger that nobody reads, and the call goes on without it. The stand-in phone is stricter. For
+every document it calls `judge(twiml, url)` and keeps what comes back:
+
+    >>> [str(problem) for problem in judge("<Response><Say voise='man'>Hi</Say></Response>", "/")]
+    ["12200: <Say> has no attribute 'voise'"]
+
+A `Problem` is `broken` when Twilio would fail the call, the verb or the attribute; otherwise it is
+a warning about sense. Sources: the attribute tables of the verb pages under
+https://www.twilio.com/docs/voice/twiml, the error pages under
+https://www.twilio.com/docs/api/errors, and for fragments
+https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl, urldefrag, urljoin
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+MOST_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One broken rule: Twilio's code (0: no code, it only offends sense) and plain words."""
+
+    code: int
+    words: str
+    broken: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.words}" if self.code else self.words
+
+
+# --- values: a check answers what it would have accepted, or None when it is content ---
+
+Check = Callable[[str], str | None]
+
+
+def text(_: str) -> str | None:
+    return None
+
+
+def whole(low: int, high: int | None = None, *also: str) -> Check:
+    """Accepts a whole number from `low` to `high` (None: no end), and the words in `also`."""
+    span = f"from {low} to {high}" if high is not None else f"of {low} or more"
+    wanted = " or ".join([f"a whole number {span}", *map(repr, also)])
+
+    def check(value: str) -> str | None:
+        fits = re.fullmatch(r"\d+", value) and low <= int(value) <= (high or int(value))
+        return None if fits or value in also else wanted
+
+    return check
+
+
+def one_of(*values: str) -> Check:
+    return lambda value: None if value in values else "one of " + ", ".join(map(repr, values))
+
+
+def like(pattern: str, wanted: str) -> Check:
+    return lambda value: None if re.fullmatch(pattern, value, re.DOTALL) else wanted
+
+
+def hints(value: str) -> str | None:
+    entries = value.split(",")
+    fits = len(entries) <= 500 and max(map(len, entries)) <= 100
+    return None if fits else "at most 500 phrases of at most 100 characters"
+
+
+def retry_policy(value: str) -> str | None:
+    known = set(value.split(",")) <= {"4xx", "5xx", "ct", "rt", "all"}
+    return None if known else "a list of 4xx, 5xx, ct, rt, all"
+
+
+OVERRIDES: Final[dict[str, Check]] = {
+    "ct": whole(100, 10000),
+    "rt": whole(100, 15000),
+    "tt": whole(100, 15000),
+    "rc": whole(0, 5),
+    "rp": retry_policy,
+    "sni": one_of("y", "n"),
+    "e": text,
+}
+
+
+def link(value: str) -> str | None:
+    """Accepts a URL without blanks whose fragment holds only connection overrides."""
+    if not value or re.search(r"\s", value):
+        return "a URL"
+    for name, setting in parse_qsl(urldefrag(value).fragment, keep_blank_values=True):
+        wanted = OVERRIDES[name](setting) if name in OVERRIDES else "a known override"
+        if wanted:
+            return f"{wanted} in the fragment, for {name!r}"
+    return None
+
+
+# --- the tables: attributes by verb, who may stand in whom, the codes Twilio gives them ---
+
+BOOL: Final = one_of("true", "false")
+METHOD: Final = one_of("GET", "POST")
+E164: Final = r"\+[1-9]\d{6,14}"
+LANGUAGE: Final = like(r"multi|[a-z]{2,3}(-[A-Za-z0-9]+)*", "a language such as 'en-US'")
+MODELS: Final = (
+    r"default|numbers_and_commands|phone_call|experimental_(conversations|utterances)"
+    r"|googlev2_(long|short|telephony|telephony_short)|deepgram_nova-(2(-\w+)?|3)"
+)
+CALLBACK: Final[dict[str, Check]] = {
+    "recordingStatusCallback": link,
+    "recordingStatusCallbackMethod": METHOD,
+    "recordingStatusCallbackEvent": text,
+}
+ATTRIBUTES: Final[dict[str, dict[str, Check]]] = {
+    "Response": {},
+    "Say": {
+        "voice": like(r"man|woman|alice|(Polly|Google)\.[\w-]+", "a voice such as 'Polly.Joanna'"),
+        "language": LANGUAGE,
+        "loop": whole(0, 1000),
+    },
+    "Play": {"loop": whole(0, 1000), "digits": like(r"[0-9wW#*]+", "keys to press")},
+    "Pause": {"length": whole(1)},
+    "Gather": {
+        "action": link,
+        "method": METHOD,
+        "input": one_of("dtmf", "speech", "dtmf speech", "speech dtmf"),
+        "timeout": whole(1, None, "auto"),
+        "speechTimeout": whole(1, None, "auto"),
+        "speechModel": like(MODELS, "one of Twilio's speech models"),
+        "language": LANGUAGE,
+        "hints": hints,
+        "enhanced": BOOL,
+        "profanityFilter": BOOL,
+        "finishOnKey": like(r"[0-9#*]?", "one key, or nothing"),
+        "numDigits": whole(1),
+        "actionOnEmptyResult": BOOL,
+        "partialResultCallback": link,
+        "partialResultCallbackMethod": METHOD,
+        "bargeIn": BOOL,
+        "maxSpeechTime": whole(1),
+    },
+    "Dial": CALLBACK
+    | {
+        "action": link,
+        "method": METHOD,
+        "answerOnBridge": BOOL,
+        "timeout": whole(5, 600),
+        "timeLimit": whole(1, 86400),
+        "callerId": like(rf"{E164}|(client|sip):.+", "a number such as '+15550001111'"),
+        "hangupOnStar": BOOL,
+        "record": like(
+            r"true|false|do-not-record|record-from-(answer|ringing)(-dual)?", "a way to record"
+        ),
+        "trim": one_of("trim-silence", "do-not-trim"),
+        "recordingTrack": one_of("both", "inbound", "outbound"),
+        "recordingConfigurationId": text,
+        "ringTone": text,
+        "sequential": BOOL,
+        "referUrl": link,
+        "referMethod": METHOD,
+        "callReason": text,
+        "passports": text,
+        "events": text,
+    },
+    "Number": {
+        "url": link,
+        "method": METHOD,
+        "sendDigits": like(r"[0-9wW#*]+", "keys to press"),
+        "statusCallback": link,
+        "statusCallbackMethod": METHOD,
+        "statusCallbackEvent": text,
+        "machineDetection": one_of("Enable", "DetectMessageEnd"),
+    },
+    "Record": CALLBACK
+    | {
+        "action": link,
+        "method": METHOD,
+        "timeout": whole(1),
+        "finishOnKey": like(r"[0-9#*]*", "keys"),
+        "maxLength": whole(1, 14400),
+        "playBeep": BOOL,
+        "trim": one_of("trim-silence", "do-not-trim"),
+        "transcribe": BOOL,
+        "transcribeCallback": link,
+    },
+    "Redirect": {"method": METHOD},
+    "Hangup": {},
+    "Reject": {"reason": one_of("rejected", "busy")},
+}
+CHILDREN: Final[dict[str, frozenset[str]]] = {
+    "Response": frozenset(
+        {"Say", "Play", "Pause", "Gather", "Dial", "Record", "Redirect", "Hangup", "Reject"}
+    ),
+    "Gather": frozenset({"Say", "Play", "Pause"}),
+    "Dial": frozenset({"Number"}),
+    "Say": frozenset(
+        {"break", "emphasis", "lang", "p", "phoneme", "prosody", "s", "say-as", "sub", "w"}
+    ),
+}
+OTHER_VERBS: Final = frozenset(
+    {"Application", "Client", "Conference", "Connect", "Enqueue", "Leave", "Pay", "Prompt", "Queue"}
+    | {"Recording", "Refer", "Sim", "Sip", "Siprec", "Sms", "Start", "Stop", "Stream"}
+    | {"Transcription"}
+)
+CODES: Final[dict[tuple[str, str], int]] = {
+    ("Gather", "finishOnKey"): 13310,
+    ("Gather", "timeout"): 13313,
+    ("Gather", "speechTimeout"): 13327,
+    ("Gather", "maxSpeechTime"): 13328,
+    ("Gather", "bargeIn"): 13332,
+    ("Gather", "speechModel"): 13334,
+}
+WORDS_IN: Final = frozenset({"Say", "Play", "Number", "Dial", "Redirect"})
+FINAL: Final = frozenset({"Redirect", "Hangup", "Reject"})
+MOST_SAID: Final = {"Polly": 3000, "Google": 5000, "": 4096}
+
+
+# --- the judge ---
+
+
+def words(element: Element) -> str:
+    """The text in an element and below it, with every run of blanks as one blank."""
+    return " ".join("".join(element.itertext()).split())
+
+
+def parse(twiml: str) -> Element | Problem:
+    """The document's root, or the reason why Twilio could not read it (12100)."""
+    try:
+        root = ElementTree.fromstring(twiml)  # noqa: S314 (it comes from our own function)
+    except (ElementTree.ParseError, ValueError) as error:
+        return Problem(12100, f"this is not XML: {error}")
+    if root.tag != "Response":
+        return Problem(12100, f"the document's root is <{root.tag}>, not <Response>")
+    return root
+
+
+def judge(twiml: str, url: str) -> list[Problem]:
+    """Everything that Twilio, or good sense, holds against a document fetched from `url`."""
+    if len(twiml.encode()) > MOST_BYTES:
+        return [Problem(11750, "the document is larger than 64 kB")]
+    root = parse(twiml)
+    if isinstance(root, Problem):
+        return [root]
+    found = list(_element(root))
+    found += [problem for element in root.iter("Say") for problem in _say(element)]
+    found += [problem for element in root.iter("Gather") for problem in _gather(element)]
+    found += [problem for element in root.iter("Dial") for problem in _dial(element)]
+    return found + list(_order(root, url))
+
+
+def _element(element: Element) -> Iterator[Problem]:
+    """The tables' part: attributes, values, nesting, stray words."""
+    known = ATTRIBUTES.get(element.tag, {})
+    for name, value in element.items():
+        yield from _attribute(element.tag, name, value, known.get(name))
+    if element.tag not in WORDS_IN and (element.text or "").strip():
+        yield Problem(12200, f"<{element.tag}> holds words of its own")
+    for child in element:
+        if element.tag not in WORDS_IN and (child.tail or "").strip():
+            yield Problem(12200, f"there are words after <{child.tag}> in <{element.tag}>")
+        yield from _child(element.tag, child)
+
+
+def _attribute(tag: str, name: str, value: str, check: Check | None) -> Iterator[Problem]:
+    if check is None:
+        yield Problem(12200, f"<{tag}> has no attribute {name!r}")
+    elif wanted := check(value):
+        code = 11100 if check is link else CODES.get((tag, name), 12200)
+        code = 11243 if "'rp'" in wanted else code
+        yield Problem(code, f"<{tag} {name}={value[:60]!r}> should be {wanted}")
+    elif name.lower().endswith("method") and value == "GET":
+        yield Problem(0, f"<{tag} {name}='GET'>: this line only takes POST", broken=False)
+
+
+def _child(parent: str, child: Element) -> Iterator[Problem]:
+    if child.tag in CHILDREN.get(parent, frozenset()):
+        yield from _element(child) if parent != "Say" else ()
+    elif child.tag in OTHER_VERBS:
+        yield Problem(0, f"<{child.tag}> is Twilio's, but this phone cannot play it")
+    elif child.tag in ATTRIBUTES:
+        yield Problem(12200, f"<{child.tag}> may not stand in <{parent}>")
+    else:
+        yield Problem(12200, f"Twilio has no verb <{child.tag}> (in <{parent}>)")
+
+
+def _say(say: Element) -> Iterator[Problem]:
+    voice, said = say.get("voice", ""), words(say)
+    most = MOST_SAID[next(kind for kind in MOST_SAID if voice.startswith(kind))]
+    if not said:
+        yield Problem(13520, "<Say> has no words")
+    if len(said) > most:
+        yield Problem(13521, f"<Say> has {len(said)} characters; this voice reads {most}")
+    if voice == "alice":
+        yield Problem(0, "the voice 'alice' is gone from Twilio's documentation", broken=False)
+
+
+def _gather(gather: Element) -> Iterator[Problem]:
+    if gather.get("speechTimeout") == "auto" and "speechModel" in gather.attrib:
+        yield Problem(13335, "speechTimeout='auto' and a speechModel exclude each other")
+    if not len(gather):
+        yield Problem(0, "<Gather> has no prompt: the caller hears nothing", broken=False)
+    if "action" not in gather.attrib:
+        yield Problem(0, "<Gather> has no action: it asks this document again", broken=False)
+    for name, why in (("enhanced", "deprecated"), ("bargeIn", "no longer documented")):
+        if name in gather.attrib:
+            yield Problem(0, f"<Gather {name}> is {why}", broken=False)
+
+
+def _dial(dial: Element) -> Iterator[Problem]:
+    numbers = [words(number) for number in dial.iter("Number")] or [words(dial)]
+    if len(numbers) > 10:
+        yield Problem(13221, f"<Dial> rings {len(numbers)} numbers; Twilio rings ten")
+    for number in numbers:
+        if not re.fullmatch(E164, number):
+            yield Problem(13224, f"<Dial> cannot call {number!r}")
+    if "timeLimit" not in dial.attrib:
+        yield Problem(0, "<Dial> has no timeLimit: Twilio allows four hours", broken=False)
+
+
+def _order(root: Element, url: str) -> Iterator[Problem]:
+    """What the verbs mean together: dead ends, loops, verbs that are never reached."""
+    verbs = list(root)
+    if not verbs:
+        yield Problem(0, "the document is empty: the call ends", broken=False)
+    for place, verb in enumerate(verbs):
+        last = place == len(verbs) - 1
+        if not last and (verb.tag in FINAL or (verb.tag == "Dial" and "action" in verb.attrib)):
+            yield Problem(0, f"nothing after <{verb.tag}> is ever reached", broken=False)
+        if verb.tag == "Gather" and last and verb.get("actionOnEmptyResult") != "true":
+            yield Problem(0, "silence in this <Gather> ends the call", broken=False)
+        if verb.tag == "Reject" and place:
+            yield Problem(0, "<Reject> after another verb: the call is answered", broken=False)
+        if verb.tag == "Redirect":
+            yield from _redirect(verb, url, alone=place == 0)
+
+
+def _redirect(redirect: Element, url: str, *, alone: bool) -> Iterator[Problem]:
+    target = words(redirect)
+    if wanted := link(target):
+        yield Problem(11100, f"<Redirect>{target[:60]}</Redirect> should be {wanted}")
+    elif alone and urldefrag(urljoin(url, target)).url == urldefrag(url).url:
+        yield Problem(0, "<Redirect> leads to its own document and loops")
