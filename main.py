@@ -1345,7 +1345,7 @@ class Desk:
         token = settings.backend_token
         login = {"Authorization": f"Bearer {token}"} if token else {}
         self.wire = Wire(settings.backend_url, **login)
-        self.lock, self.jobs = threading.Lock(), dict[str, Job]()
+        self.lock, self.jobs, self.keeping = threading.Lock(), dict[str, Job](), False
         # At most half of the server's threads wait for slow work: the others answer new calls.
         self.waits = threading.BoundedSemaphore(max(1, settings.threads // 2))
         self.hands = threading.BoundedSemaphore(WORKERS)
@@ -1399,9 +1399,9 @@ class Desk:
             return None
         with self.lock:
             self.jobs[hook.slow("lease")] = job
-            first = len(self.jobs) == 1
+            keep, self.keeping = not self.keeping, True
         in_background(self.work, job)
-        if first:
+        if keep:
             in_background(self.keep)
         return job
 
@@ -1509,6 +1509,7 @@ class Desk:
             time.sleep(LEASE / 4)
             with self.lock:
                 jobs = list(self.jobs.values())
+                self.keeping = bool(jobs)
             if not jobs:
                 return
             for job in filter(self.holds, jobs):
@@ -1536,10 +1537,8 @@ class Desk:
 
     def push(self, job: Job) -> None:
         """Fetch the caller out of the hold, unless the answer is spoken or nobody is there."""
-        hook, back = (
-            job.hook,
-            way_back(self.settings, job.hook.turn, job.asked.step, hold=1, pushed=1),
-        )
+        hook = job.hook
+        back = way_back(self.settings, hook.turn, job.asked.step, hold=1, pushed=1)
         try:
             for pause in PAUSES:
                 said, ended = self.cells().read(hook.cell(hook.turn + 1), hook.cell("end"))
