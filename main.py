@@ -1925,6 +1925,8 @@ class Visit:
         """What this webhook brings. On hold nobody speaks; a new call has to find its entrance."""
         if self.hook.turn == 0:
             return replace(self.hook.heard, entrance=self.entrance())
+        if self.hook.hold and self.away:
+            return replace(self.hook.heard, answer=Answer(failed=True))
         return replace(self.hook.heard, again=True) if self.hook.hold else self.hook.heard
 
     def entrance(self) -> str:
