@@ -1723,8 +1723,11 @@ class Line:
         request.max_content_length = LARGEST_BODY
         try:
             request.get_data()
-        except RequestEntityTooLarge:
-            raise Rejected(413, f"A body may have {LARGEST_BODY} bytes.") from None
+        except Exception as error:  # werkzeug's errors and the server's share no ancestor
+            request.stream = io.BytesIO()  # functions-framework reads on when we have answered
+            large = isinstance(error, RequestEntityTooLarge)
+            reason = f"A body may have {LARGEST_BODY} bytes." if large else "The body breaks off."
+            raise Rejected(413 if large else 400, reason) from None
         path = request.path
         if path == "/healthz":
             return self.report_health(request)

@@ -13,6 +13,7 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
@@ -307,6 +308,67 @@ def listening(known: Line, misses: int) -> tuple[int, int]:
     assert timeout is not None
     assert pause is not None
     return int(timeout[1]), int(pause[1])
+
+
+def verb(name: str, known: Line, call: Call, heard: Heard) -> Mapping[str, str]:
+    """The attributes of the one verb of this name in an answer."""
+    twiml = main.render(known.settings, known.plan, *main.decide(known.plan, call, heard))
+    [found] = ElementTree.fromstring(twiml).iter(name)
+    return found.attrib
+
+
+def test_a_transfer_rings_through_and_has_an_end() -> None:
+    """The caller hears it ring; after four rings voicemail is ours, and no talk costs for ever."""
+    dial = verb("Dial", line(FORWARD), at("reason"), said("Ann"))
+    assert dial["answerOnBridge"] == "true"
+    assert 15 <= int(dial["timeout"]) <= 30
+    assert 600 <= int(dial["timeLimit"]) <= 4 * 3600
+
+
+def test_a_message_has_an_end() -> None:
+    """Silence or the hash key ends a message, and so do some minutes."""
+    record = verb("Record", line({}), at("reason"), said("Ann"))
+    assert record["finishOnKey"] == "#"
+    assert int(record["timeout"]) <= 10
+    assert int(record["maxLength"]) <= 600
+    assert record.get("playBeep", "true") == "true"
+
+
+def test_a_menu_listens_for_one_key_and_for_its_names() -> None:
+    """Any one key is an answer at once, # too, and the recogniser is told what may be said."""
+    gather = verb("Gather", line(MENU), Call(), SILENCE)
+    assert set(gather["input"].split()) == {"dtmf", "speech"}
+    assert (gather["numDigits"], gather["finishOnKey"]) == ("1", "")
+    assert {"billing", "lost and found", "operator", "repeat"} <= set(gather["hints"].split(", "))
+
+
+def test_a_backend_is_brought_as_many_keys_as_come() -> None:
+    """A ticket number is keyed whole: # or a pause ends it."""
+    gather = verb("Gather", line(BACKEND), Call(), SILENCE)
+    assert "numDigits" not in gather
+    assert gather["finishOnKey"] == "#"
+
+
+@pytest.mark.parametrize(
+    ("env", "voice", "language", "model"),
+    [
+        ({}, "Polly.Joanna", "en-US", "phone_call"),
+        ({"LANGUAGE": "de-AT"}, "Polly.Vicki", "de-AT", "phone_call"),
+        ({"VOICE": "Polly.Amy", "LANGUAGE": "en-GB"}, "Polly.Amy", "en-GB", "phone_call"),
+        ({"SPEECH_MODEL": "deepgram_nova-3"}, "Polly.Joanna", "en-US", "deepgram_nova-3"),
+        ({"SPEECH_TIMEOUT": "auto"}, "Polly.Joanna", "en-US", None),
+    ],
+)
+def test_it_speaks_and_listens_as_set(
+    env: dict[str, str], voice: str, language: str, model: str | None
+) -> None:
+    """Voice, language and model are those of the settings; `auto` names no model."""
+    known = line({"SPEECH_TIMEOUT": "4"} | env)
+    gather = verb("Gather", known, at("reason"), SILENCE)
+    assert (gather["language"], gather.get("speechModel")) == (language, model)
+    twiml = main.render(known.settings, known.plan, *main.decide(known.plan, Call(), SILENCE))
+    says = [say.attrib for say in ElementTree.fromstring(twiml).iter("Say")]
+    assert says == [{"voice": voice, "language": language}] * 2
 
 
 # Everything at once.
