@@ -40,9 +40,9 @@ import ssl
 import threading
 import time
 import unicodedata
-import weakref
 from base64 import b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -50,8 +50,7 @@ from functools import cache, partial
 from hashlib import sha256
 from html import escape
 from http.client import HTTPException, HTTPResponse
-from queue import Empty, SimpleQueue
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -213,8 +212,8 @@ def between(low: float, high: float, kind: type[Any] = int) -> Callable[[str], A
 
 def origin(value: str) -> str:
     """`https://host[:port]` without path, query or login; http only for this machine."""
-    local = r"http://(localhost|127\.0\.0\.1)"
-    return matching(rf"(https://[\w.-]+|{local})(:[1-9][0-9]{{0,4}})?")(value.rstrip("/").lower())
+    hosts = r"https://[\w.-]+|http://(localhost|127\.0\.0\.1)"
+    return matching(f"({hosts})(:[1-9][0-9]{{0,4}})?")(value.rstrip("/").lower())
 
 
 def address(value: str) -> str:
@@ -257,13 +256,19 @@ def opening_hours(value: str) -> Callable[[float], bool]:
     return closed
 
 
-def variable(name: str, default: object, understand: Callable[[str], object], expected: str) -> Any:  # noqa: ANN401 # the type of the field
-    """A setting: its variable, what it is without one, how a value is understood, and what fits."""
+def variable(
+    name: str, default: object, understand: str | Callable[[str], object], expected: str
+) -> Any:  # noqa: ANN401 # the type of the field
+    """A setting: its variable, what it is without one, how a value is understood, and what fits.
+
+    It is understood by a function, or as it stands if it matches a pattern.
+    """
+    understand = matching(understand) if isinstance(understand, str) else understand
     return field(default=default, metadata={"variable": (name, understand, expected)})
 
 
-TOKEN, WORD = matching("[!-~]+"), matching(r"[\w.-]+")
-LETTER: Final = r"[^\x00-\x1f\x7f]"
+TOKEN, WORD, SID, LETTER = "[!-~]+", r"[\w.-]+", "[0-9a-f]{32}", r"[^\x00-\x1f\x7f]"
+LANGUAGES: Final = f"a language of WORDS ({', '.join(WORDS)}) with a country, like en-US"
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,29 +278,22 @@ class Settings:
     tokens: tuple[str, ...] = variable(
         "TWILIO_AUTH_TOKEN",
         (),
-        lambda value: tuple(TOKEN(token.strip()) for token in value.split(",")),
+        lambda value: tuple(matching(TOKEN)(token.strip()) for token in value.split(",")),
         "a token, or two with a comma between while they are rotated",
     )
     public_url: str = variable("PUBLIC_URL", "", origin, "the like of https://line.example.com")
     redis_url: str = variable("UPSTASH_REDIS_REST_URL", "", address, "the https:// URL for REST")
     redis_token: str = variable("UPSTASH_REDIS_REST_TOKEN", "", TOKEN, "a token without spaces")
-    state_file: str = variable(
-        "STATE_FILE", ".calls.sqlite3", matching(f"{LETTER}+"), "a file name"
-    )
-    forward_to: str = variable("FORWARD_TO", "", matching(E164), "a number like +15550100001")
+    state_file: str = variable("STATE_FILE", ".calls.sqlite3", f"{LETTER}+", "a file name")
+    forward_to: str = variable("FORWARD_TO", "", E164, "a number like +15550100001")
     departments: tuple[tuple[str, str], ...] = variable(
         "DEPARTMENTS", (), phone_book, "up to nine like billing=+15550100001"
     )
     backend_url: str = variable("BACKEND_URL", "", address, "an http:// or https:// URL")
     backend_token: str = variable("BACKEND_TOKEN", "", TOKEN, "a token without spaces")
-    greeting: str = variable("GREETING", "", matching(f"{LETTER}{{1,999}}"), "a line of text")
+    greeting: str = variable("GREETING", "", f"{LETTER}{{1,999}}", "a line of text")
     voice: str = variable("VOICE", "", WORD, "a voice like Polly.Joanna")
-    language: str = variable(
-        "LANGUAGE",
-        "en-US",
-        matching(f"({'|'.join(WORDS)})-[A-Z]{{2}}"),
-        f"a language of WORDS ({', '.join(WORDS)}) with a country, like en-US",
-    )
+    language: str = variable("LANGUAGE", "en-US", f"({'|'.join(WORDS)})-[A-Z]{{2}}", LANGUAGES)
     speech_model: str = variable("SPEECH_MODEL", "phone_call", WORD, "a model like phone_call")
     speech_timeout: int | Literal["auto"] = variable(
         "SPEECH_TIMEOUT",
@@ -304,12 +302,8 @@ class Settings:
         "whole seconds from 1 to 10, or auto",
     )
     deadline: float = variable("RESPONSE_DEADLINE", 4.5, between(1, 14, float), "from 1 to 14")
-    account_sid: str = variable(
-        "TWILIO_ACCOUNT_SID", "", matching("AC[0-9a-f]{32}"), "AC and 32 hex digits"
-    )
-    api_key: str = variable(
-        "TWILIO_API_KEY", "", matching("SK[0-9a-f]{32}"), "SK and 32 hex digits"
-    )
+    account_sid: str = variable("TWILIO_ACCOUNT_SID", "", f"AC{SID}", "AC and 32 hex digits")
+    api_key: str = variable("TWILIO_API_KEY", "", f"SK{SID}", "SK and 32 hex digits")
     api_secret: str = variable("TWILIO_API_SECRET", "", TOKEN, "a secret without spaces")
     closed: Callable[[float], bool] | None = variable(
         "HOURS", None, opening_hours, "the like of Mon-Fri 09:00-17:00 Europe/Berlin"
@@ -321,7 +315,7 @@ class Settings:
         "phone numbers, or anonymous, with spaces between",
     )
     calls_per_hour: int = variable("CALLS_PER_HOUR", 0, between(1, 50), "a number from 1 to 50")
-    admin_token: str = variable("ADMIN_TOKEN", "", matching("[!-~]{12,}"), "12 characters or more")
+    admin_token: str = variable("ADMIN_TOKEN", "", "[!-~]{12,}", "12 characters or more")
     log_words: int = variable("LOG_WORDS", 0, between(0, 1), "0 or 1")
     threads: int = variable("THREADS", THREADS, between(1, 512), "a number from 1 to 512")
     problems: tuple[str, ...] = ()
@@ -334,9 +328,9 @@ class Settings:
     @property
     def rest_login(self) -> tuple[str, str] | None:
         """Who we are to Twilio's REST API: an API key, else the account itself."""
-        if self.api_key or not (self.account_sid and self.tokens):
-            return (self.api_key, self.api_secret) if self.api_key else None
-        return self.account_sid, self.tokens[0]
+        if self.api_key:
+            return self.api_key, self.api_secret
+        return (self.account_sid, self.tokens[0]) if self.account_sid and self.tokens else None
 
     @property
     def words(self) -> Mapping[str, str]:
@@ -359,7 +353,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         try:
             found[VARIABLES[name].name] = understand(value)
         except (ValueError, KeyError, OSError):
-            hidden = re.search("TOKEN|SECRET|REST_URL|BACKEND", name)
+            hidden = re.search("TWILIO|TOKEN|SECRET|REST_URL|BACKEND", name)
             shown = "not usable" if hidden else repr(value[:60])
             problems.append(f"{name} is {shown}; expected {expected}")
     settings = Settings(**found)
@@ -465,10 +459,10 @@ def flow(settings: Settings) -> Flow:
         "blocked": Refuse("rejected"),
         "too_many": Refuse("busy"),
     }
-    for name, _number in settings.departments:
-        table[f"to_{name}"] = Transfer(name, say="connecting_department", unanswered="voicemail")
-    if settings.departments:
-        menu = {name: f"to_{name}" for name, _number in settings.departments}
+    menu = {name: f"to_{name}" for name, _number in settings.departments}
+    for name, step in menu.items():
+        table[step] = Transfer(name, say="connecting_department", unanswered="voicemail")
+    if menu:
         table["start"] = Tell("greeting", then="menu")
         table["menu"] = Ask("ask_menu", routes=menu)
     if settings.backend_url:
@@ -690,17 +684,18 @@ def by_word(plan: Plan, call: Call, ask: Ask, words: str) -> list[str]:
     """Where words lead: all routes that they mention, the first mentioned first."""
     if call.guess and mentions(words, *plan.list("words_yes")):
         return [call.guess]
-    found = {folded(spoken(route)): step for route, step in ask.routes.items()}
-    places = {step: f" {words} ".find(f" {route} ") for route, step in found.items()}
-    for key, (step, number_) in enumerate(
-        zip(found.values(), plan.list("words_numbers"), strict=False), 1
-    ):
-        places[step] = 0 if words in (str(key), number_) else places[step]
-    ways = sorted((step for step, at in places.items() if at >= 0), key=lambda s: places[s])
+    numbers = dict(enumerate(plan.list("words_numbers"), 1))
+    found: dict[str, int] = {}  # where in the words each step is mentioned first
+    for key, (route, step) in enumerate(ask.routes.items(), 1):
+        chosen = words in (str(key), numbers.get(key))
+        at = 0 if chosen else f" {words} ".find(f" {folded(spoken(route))} ")
+        if at >= 0:
+            found[step] = min(at, found.get(step, at))
+    ways = sorted(found, key=found.__getitem__)
     if ways or len(words.split()) > COMMAND:
         return ways
     commands = (("operator", "words_operator"), (AGAIN, "words_repeat"))
-    return [way for way, list_ in commands if mentions(words, *plan.list(list_))][:1]
+    return [way for way, names in commands if mentions(words, *plan.list(names))][:1]
 
 
 def guess(plan: Plan, call: Call, ask: Ask, step: str) -> tuple[Call, Reply]:
@@ -771,16 +766,15 @@ def connection_overrides(deadline: float) -> str:
     return f"#rc=5&rp=all&ct=2000&rt={int(deadline * 1000) + 500}"
 
 
-def way_back(settings: Settings, turn: int, step: str, **more: int) -> str:
+def way_back(settings: Settings, **query: object) -> str:
     """The URL, relative, at which Twilio brings what comes next in a call."""
-    query = urlencode({"turn": turn, "step": step, **more})
-    return f"/voice/process?{query}{connection_overrides(settings.deadline)}"
+    return f"/voice/process?{urlencode(query)}{connection_overrides(settings.deadline)}"
 
 
 def render(settings: Settings, plan: Plan, call: Call, reply: Reply) -> str:
     """A reply as TwiML. Prompts are nested in Gather, so that an answer cuts them short."""
     response = VoiceResponse()
-    back = way_back(settings, call.turn, call.step)
+    back = way_back(settings, turn=call.turn, step=call.step)
     speak = response
     if isinstance(reply.step, Ask):
         speak = response.append(gather(settings, plan, reply, reply.step, back)).verbs[-1]
@@ -788,9 +782,8 @@ def render(settings: Settings, plan: Plan, call: Call, reply: Reply) -> str:
         speak.say(words, voice=settings.voice, language=settings.language)
     match reply.step:
         case Transfer(to=to):
-            response.dial(action=back, answer_on_bridge=True, timeout=RING, time_limit=TALK).number(
-                plan.numbers[to]
-            )
+            dial = response.dial(action=back, answer_on_bridge=True, timeout=RING, time_limit=TALK)
+            dial.number(plan.numbers[to])
         case Voicemail():
             response.record(action=back, max_length=MESSAGE, timeout=5, finish_on_key="#")
             response.redirect(back)  # nothing said: there is no recording, and Twilio goes on here
@@ -809,8 +802,7 @@ def gather(settings: Settings, plan: Plan, reply: Reply, ask: Ask, back: str) ->
     https://www.twilio.com/docs/voice/twiml/gather, warning 13335.
     """
     pause = settings.speech_timeout
-    names = [spoken(name) for name in ask.routes]
-    hints = [*names, *plan.list("words_operator"), *plan.list("words_repeat")]
+    hints = [*map(spoken, ask.routes), *plan.list("words_operator"), *plan.list("words_repeat")]
     return Gather(
         input="dtmf speech",
         action=back,
@@ -856,6 +848,11 @@ Moment = float  # of time.monotonic(), by which something has to be over
 LARGEST: Final = 1 << 20  # bytes of an answer that we read
 
 
+def in_background(work: Callable[..., None], *arguments: object) -> None:
+    """Run something beside the server; it does not keep the process from ending."""
+    threading.Thread(target=work, args=arguments, daemon=True).start()
+
+
 def left(until: Moment) -> float:
     """Seconds left until a moment. A TimeoutError when there are none."""
     seconds = until - time.monotonic()
@@ -887,12 +884,6 @@ class Timed(io.RawIOBase):
         return io.BufferedReader(self)
 
 
-def shut(kept: list[tuple[Moment, socket.socket]]) -> None:
-    """Close connections that nobody will use again."""
-    for _used, sock in kept:
-        sock.close()
-
-
 class Wire:
     """POSTs to one URL over connections that are kept: a call's turns are often a minute apart."""
 
@@ -901,7 +892,6 @@ class Wire:
     def __init__(self, url: str, **headers: str) -> None:
         self.url = urlsplit(url)
         self.idle: list[tuple[Moment, socket.socket]] = []  # the last used is the last
-        weakref.finalize(self, shut, self.idle)
         target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
         lines = {"Host": self.url.netloc.rpartition("@")[2], "Content-Type": "application/json"}
         self.head = f"POST {target} HTTP/1.1\r\n" + "".join(
@@ -946,22 +936,16 @@ class Wire:
 
     def connect(self, until: Moment) -> socket.socket:
         """A fresh connection. DNS has no time-out and each address has its own: a thread waits."""
-        made: SimpleQueue[socket.socket | OSError] = SimpleQueue()
+        made: Future[socket.socket] = Future()
 
         def dial() -> None:
             try:
-                made.put(self.open(max(until - time.monotonic(), 0.01)))
+                made.set_result(self.open(max(until - time.monotonic(), 0.01)))
             except OSError as error:
-                made.put(error)
+                made.set_exception(error)
 
-        threading.Thread(target=dial, daemon=True).start()
-        try:
-            result = made.get(timeout=left(until))
-        except Empty:
-            raise TimeoutError("no connection in time") from None
-        if isinstance(result, OSError):
-            raise result
-        return result
+        in_background(dial)
+        return made.result(timeout=left(until))
 
     def warm(self) -> None:
         """Connect before anybody asks, so that the first caller need not wait for it."""
@@ -969,24 +953,19 @@ class Wire:
             self.idle.append((time.monotonic(), self.open(5)))
 
     def open(self, seconds: float) -> socket.socket:
-        host = self.url.hostname or ""
-        port = self.url.port or (443 if self.url.scheme == "https" else 80)
+        host, secure = self.url.hostname or "", self.url.scheme == "https"
+        port = self.url.port or (443 if secure else 80)
         sock = socket.create_connection((host, port), timeout=seconds)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.url.scheme != "https":
-            return sock
-        return tls_context().wrap_socket(sock, server_hostname=host)
+        return tls_context().wrap_socket(sock, server_hostname=host) if secure else sock
+
+    def __del__(self) -> None:
+        for _used, sock in self.idle:
+            sock.close()
 
 
 # ---- cells -------------------------------------------------------------------------------------
 # Write-once cells in one of two stores. Every operation may be repeated without harm.
-
-
-class Store(Protocol):
-    """Where cells live. Anything but a result in time is raised, as whatever exception."""
-
-    def execute(self, command: list[str], until: Moment) -> Any:  # noqa: ANN401 # Redis' types
-        """Execute one of the commands MGET, SET NX GET EX, GETEX [EX] and DEL, as Redis would."""
 
 
 class Upstash(Redis):
@@ -1019,6 +998,7 @@ class SQLite:
         "SET value = ?2, ends = ?3 WHERE ends <= ?4 RETURNING value"
     )
     GET: Final = "SELECT value FROM cells WHERE key = ? AND ends > ?"
+    RENEW: Final = "UPDATE cells SET ends = ? WHERE key = ? AND ends > ?"
 
     def __init__(self, path: str) -> None:
         self.path, self.local = path, threading.local()
@@ -1036,7 +1016,7 @@ class SQLite:
         return db.execute(query, values).fetchall()
 
     def execute(self, command: list[str], until: Moment) -> Any:  # noqa: ANN401 # Redis' types
-        """See Store. An expired cell is an empty cell."""
+        """MGET, SET NX GET EX, GETEX [EX] and DEL as in Redis. An expired cell is an empty cell."""
         now = time.time()
         match command:
             case ["MGET", *keys]:
@@ -1047,13 +1027,14 @@ class SQLite:
                 return None if mine else self.rows(until, self.GET, key, now)[0][0]
             case ["GETEX", key, *renew]:
                 if renew:
-                    ends = now + int(renew[1])
-                    query = "UPDATE cells SET ends = ? WHERE key = ? AND ends > ?"
-                    self.rows(until, query, ends, key, now)
+                    self.rows(until, self.RENEW, now + int(renew[1]), key, now)
                 return next((row[0] for row in self.rows(until, self.GET, key, now)), None)
             case _:
                 self.rows(until, "DELETE FROM cells WHERE key = ?", command[1])
         return None
+
+
+Store = Upstash | SQLite  # anything but a result in time is raised, as whatever exception
 
 
 class Cells:
@@ -1067,14 +1048,14 @@ class Cells:
         self.store, self.until = store, until
         self.commands, self.seconds, self.lost = 0, 0.0, ""
 
-    def ask(self, *command: str, until: Moment = 0) -> Any:  # noqa: ANN401 # Redis' types
-        """The result of a command. Raises StoreUnavailable."""
+    def ask(self, *command: str, until: Moment = 0) -> list[str | None]:
+        """What a command brings, one value or several. Raises StoreUnavailable."""
         began = time.monotonic()
         last = until or self.until
         for moment in (began + (last - began) / 2, last):
             self.commands += 1
             try:
-                return usable(command, self.store.execute(list(command), moment))
+                return values(command, self.store.execute(list(command), moment))
             except Exception as error:  # client and network share no ancestor
                 self.lost = clean(f"{type(error).__name__}: {error}", 120)
             finally:
@@ -1083,33 +1064,31 @@ class Cells:
 
     def read(self, *keys: str, until: Moment = 0) -> list[str | None]:
         """The values, None where a cell is empty."""
-        values: list[str | None] = self.ask("MGET", *keys, until=until)
-        return values
+        return self.ask("MGET", *keys, until=until)
 
     def look_again(self, key: str) -> str | None:
         """A cell that must be there: GETEX is a write to Redis, so only the primary answers it."""
-        value: str | None = self.ask("GETEX", key)
-        return value
+        return self.ask("GETEX", key)[0]
 
     def settle(self, key: str, value: str, ttl: int = DAY) -> str:
         """Write the cell if it is empty; either way what stands in it now."""
-        stood: str | None = self.ask("SET", key, value, "NX", "GET", "EX", str(ttl))
+        (stood,) = self.ask("SET", key, value, "NX", "GET", "EX", str(ttl))
         return value if stood is None else stood
 
     def renew(self, key: str, ttl: int) -> str | None:
         """Let a lease live on; whose it is."""
-        value: str | None = self.ask("GETEX", key, "EX", str(ttl))
-        return value
+        return self.ask("GETEX", key, "EX", str(ttl))[0]
 
 
-def usable(command: Sequence[str], result: object) -> object:
-    """The result, if it is of the kind that the command has; else a ValueError."""
-    values = result if isinstance(result, list) else [result]
-    wanted = len(command) - 1 if command[0] == "MGET" else 1
-    known = all(value is None or isinstance(value, (str, int)) for value in values)
-    if not known or len(values) != wanted or isinstance(result, list) != (command[0] == "MGET"):
+def values(command: Sequence[str], result: object) -> list[str | None]:
+    """The values in a result; a ValueError if it is not of the kind that the command has."""
+    many = command[0] == "MGET"
+    found: list[Any] = result if isinstance(result, list) else [result]
+    wanted = len(command) - 1 if many else 1
+    known = all(value is None or isinstance(value, (str, int)) for value in found)
+    if not known or len(found) != wanted or isinstance(result, list) != many:
         raise ValueError("a result of another kind")
-    return result
+    return found
 
 
 # ---- Twilio ------------------------------------------------------------------------------------
@@ -1144,13 +1123,6 @@ class Hook:
         return self.cell(f"{self.turn}:{name}")
 
 
-def requested(settings: Settings, request: Request) -> tuple[str, str]:
-    """The origin and the exact target that Twilio asked for; `request.url` would be decoded."""
-    host = request.headers.get("X-Forwarded-Host") or request.headers.get("Host", "")
-    scheme = request.headers.get("X-Forwarded-Proto", request.scheme)
-    return settings.public_url or f"{scheme}://{host}", request.environ["RAW_URI"]
-
-
 def verify(settings: Settings, request: Request) -> str:
     """The origin of a request that Twilio signed. Rejected(403) for any other.
 
@@ -1158,8 +1130,10 @@ def verify(settings: Settings, request: Request) -> str:
     accepted (https://www.twilio.com/docs/usage/security). We compare ourselves, because the
     library's `validate` first normalises the URL, and a signature is for exactly one.
     """
-    base, target = requested(settings, request)
-    signature = request.headers.get("X-Twilio-Signature", "").encode()
+    headers, target = request.headers, request.environ["RAW_URI"]  # request.url would be decoded
+    host = headers.get("X-Forwarded-Host") or headers.get("Host", "")
+    base = settings.public_url or f"{headers.get('X-Forwarded-Proto', request.scheme)}://{host}"
+    signature = headers.get("X-Twilio-Signature", "").encode()
     for token in settings.tokens:
         sign = RequestValidator(token).compute_signature
         for origin_ in {base, re.sub(r"^(https://.*):\d+$", r"\1", base)}:
@@ -1319,11 +1293,6 @@ def read_answer(body: bytes, numbers: Mapping[str, str]) -> Answer:
     if then == "transfer" and to not in [*numbers]:
         raise BackendFailed("its answer transfers to a number that is not configured")
     return Answer(clean(say, SAID), then, to if then == "transfer" else "")
-
-
-def in_background(work: Callable[..., None], *arguments: object) -> None:
-    """Run something beside the server; it does not keep the process from ending."""
-    threading.Thread(target=work, args=arguments, daemon=True).start()
 
 
 @contextmanager
@@ -1538,7 +1507,7 @@ class Desk:
     def push(self, job: Job) -> None:
         """Fetch the caller out of the hold, unless the answer is spoken or nobody is there."""
         hook = job.hook
-        back = way_back(self.settings, hook.turn, job.asked.step, hold=1, pushed=1)
+        back = way_back(self.settings, turn=hook.turn, step=job.asked.step, hold=1, pushed=1)
         try:
             for pause in PAUSES:
                 said, ended = self.cells().read(hook.cell(hook.turn + 1), hook.cell("end"))
@@ -1979,7 +1948,7 @@ class Visit:
         """
         self.trail["held"] = nth = self.hook.hold + 1
         more = {"pushed": 1} if pushed else {}
-        back = way_back(self.settings, self.hook.turn, step, hold=nth, **more)
+        back = way_back(self.settings, turn=self.hook.turn, step=step, hold=nth, **more)
         return render_hold(self.settings, self.plan, back, 0 if pushed else nth)
 
     def settle(self, call: Call, heard: Heard, after: Call, reply: Reply) -> str:

@@ -13,13 +13,14 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Final, NamedTuple
-from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inside import ORIGIN, Inside
 from phone import Problem, judge
+from twiml import parse
 from upstash import Upstash
 
 import main
@@ -310,10 +311,16 @@ def listening(known: Line, misses: int) -> tuple[int, int]:
     return int(timeout[1]), int(pause[1])
 
 
+def document(known: Line, call: Call, heard: Heard) -> Element:
+    """An answer as Twilio reads it."""
+    root = parse(main.render(known.settings, known.plan, *main.decide(known.plan, call, heard)))
+    assert isinstance(root, Element)
+    return root
+
+
 def verb(name: str, known: Line, call: Call, heard: Heard) -> Mapping[str, str]:
     """The attributes of the one verb of this name in an answer."""
-    twiml = main.render(known.settings, known.plan, *main.decide(known.plan, call, heard))
-    [found] = ElementTree.fromstring(twiml).iter(name)
+    [found] = document(known, call, heard).iter(name)
     return found.attrib
 
 
@@ -366,8 +373,7 @@ def test_it_speaks_and_listens_as_set(
     known = line({"SPEECH_TIMEOUT": "4"} | env)
     gather = verb("Gather", known, at("reason"), SILENCE)
     assert (gather["language"], gather.get("speechModel")) == (language, model)
-    twiml = main.render(known.settings, known.plan, *main.decide(known.plan, Call(), SILENCE))
-    says = [say.attrib for say in ElementTree.fromstring(twiml).iter("Say")]
+    says = [say.attrib for say in document(known, Call(), SILENCE).iter("Say")]
     assert says == [{"voice": voice, "language": language}] * 2
 
 

@@ -438,6 +438,29 @@ def test_odd_fields_are_answered_in_words(line: Inside, path: str, name: str, va
     words(line.post(path, webhook(SpeechResult="Ann, my bill") | {name: value}), path)
 
 
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "https://a b", "//x", "https://x\n", "x"])
+def test_a_recording_is_at_an_address(line: Inside, file: Path, url: str) -> None:
+    """What is no plain http address is no recording: it is neither believed nor kept."""
+    said = words(line.post("/voice/process?turn=1&step=voicemail", webhook(RecordingUrl=url)))
+    assert "message is recorded" not in said
+    assert "recording" not in "".join(stored(file).values())
+
+
+@pytest.mark.parametrize("shown", ["0", "1"])
+def test_the_log_shows_words_and_numbers_only_when_told(
+    file: Path, log: Callable[[], list[dict[str, Any]]], shown: str
+) -> None:
+    """What callers say, and their numbers, stand in the log with LOG_WORDS=1 and not without."""
+    phone = Inside({"LOG_WORDS": shown, "STATE_FILE": str(file)}).phone()
+    phone.ring()
+    phone.say("Ann, my bill")
+    phone.hang_up()
+    logged = json.dumps(log())
+    assert ("Ann, my bill" in logged) == (shown == "1")
+    assert (phone.caller in logged) == (shown == "1")
+    assert phone.call_sid in logged
+
+
 def test_a_repeated_field_and_a_field_without_name_do_no_harm(line: Inside) -> None:
     """A form may repeat names or leave them out: it is signed, so it is Twilio's."""
     odd = [*webhook().items(), ("Digits", "0"), ("Digits", "1"), ("", "x"), ("Unheard", "of")]
@@ -738,6 +761,7 @@ def test_a_replica_that_lags_does_not_lose_the_call(upstash: Upstash) -> None:
 
 
 DEADLINE: Final = 1.0
+NOISE: Final = 0.3  # seconds that a busy machine may add, to what takes 2 without a deadline
 FAULTS: Final = [
     "hang",
     "drip",
@@ -771,7 +795,7 @@ def test_a_caller_is_answered_while_redis_is_ill(
     upstash.fault = lambda command: fault if command[0] in struck else None
     began = time.monotonic()
     phone.say("Ann, my bill")
-    assert time.monotonic() - began <= DEADLINE + 0.1
+    assert time.monotonic() - began <= DEADLINE + NOISE
     assert phone.heard == ["Thank you. I heard: Ann, my bill. I am connecting you now."]
     assert phone.state == "dial"
     assert [entry["level"] for entry in log()] == ["error"]
@@ -807,7 +831,7 @@ def test_a_call_begins_while_redis_is_ill(upstash: Upstash, fault: str) -> None:
     upstash.fault = lambda _: fault
     began = time.monotonic()
     assert GREETING in words(line.post("/voice", webhook()))
-    assert time.monotonic() - began <= DEADLINE + 0.1
+    assert time.monotonic() - began <= DEADLINE + NOISE
 
 
 @pytest.mark.parametrize(
@@ -994,7 +1018,8 @@ TYPOS: Final[Mapping[str, tuple[list[str], str]]] = {
 }
 
 
-HIDDEN: Final = {"UPSTASH_REDIS_REST_URL", "BACKEND_URL"}  # a URL can have a password in it
+# A URL can have a password in it, and the token is easily pasted in place of the SID.
+HIDDEN: Final = {"UPSTASH_REDIS_REST_URL", "BACKEND_URL", "TWILIO_ACCOUNT_SID", "TWILIO_API_KEY"}
 
 
 @pytest.mark.parametrize(

@@ -362,6 +362,9 @@ FAULTS: Final[Mapping[str, Callable[[Exchange], None]]] = {
     "quota": instead(
         refusal(400, "ERR max requests limit exceeded. Limit: 500000, Usage: 500000.")
     ),
+    "read-only": instead(
+        refusal(400, "NOPERM this user has no permissions to run the 'set' command")
+    ),
 }
 APPLIED: Final = "apply-then-"
 
