@@ -1511,7 +1511,8 @@ class Desk:
         try:
             for pause in PAUSES:
                 said, ended = self.cells().read(hook.cell(hook.turn + 1), hook.cell("end"))
-                if said or ended or self.cells().settle(hook.slow("voice"), "push") != "push":
+                mine = f"push by {job.owner}"
+                if said or ended or self.cells().settle(hook.slow("voice"), mine) != mine:
                     return
                 if redirected(self.settings, hook.call_sid, hook.base + back):
                     return
