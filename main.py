@@ -2009,9 +2009,8 @@ def twiml(document: str) -> Response:
     return Response(document, content_type="text/xml; charset=utf-8")
 
 
-# The server reads THREADS after it has loaded this file.
-os.environ.setdefault("THREADS", str(THREADS))
 LINE: Final = Line(os.environ)
+os.environ["THREADS"] = str(LINE.settings.threads)  # which the server reads after this file
 atexit.register(LINE.desk.give_back)
 if isinstance(LINE.store, Upstash):  # the connection belongs to the worker that answers calls
     os.register_at_fork(after_in_child=partial(in_background, LINE.store.wire.warm))
