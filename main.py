@@ -321,6 +321,11 @@ class Settings:
     problems: tuple[str, ...] = ()
 
     @property
+    def redis(self) -> bool:
+        """Whether there is a database to keep calls in, not only the embedded file."""
+        return bool(self.redis_url and self.redis_token)
+
+    @property
     def numbers(self) -> dict[str, str]:
         """The only numbers that are ever dialled, by the name that a step or a backend uses."""
         return ({"FORWARD_TO": self.forward_to} if self.forward_to else {}) | dict(self.departments)
@@ -359,7 +364,9 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     settings = Settings(**found)
     problems += [said for holds, said in demands(settings, {*given}, env) if not holds]
     voice = settings.voice or settings.words["voice"]
-    return replace(settings, voice=voice, problems=tuple(problems))
+    stateless = env.get("RAILWAY_ENVIRONMENT_NAME") and not settings.redis
+    tokens = () if stateless else settings.tokens  # no silent fallback: no call is answered
+    return replace(settings, tokens=tokens, voice=voice, problems=tuple(problems))
 
 
 def demands(
@@ -1662,7 +1669,7 @@ class Line:
         self.plan = Plan(table, settings.words, settings.numbers)
         self.store: Store = (
             Upstash(settings.redis_url, settings.redis_token)
-            if settings.redis_url
+            if settings.redis
             else SQLite(settings.state_file)
         )
         self.desk = Desk(self.settings, self.plan, self.store)
@@ -1805,7 +1812,7 @@ class Line:
             cells.settle("health", "well", ttl=60)
             problem = ""
         except StoreUnavailable as error:
-            where = "Redis at UPSTASH_REDIS_REST_URL" if self.settings.redis_url else "STATE_FILE"
+            where = "Redis at UPSTASH_REDIS_REST_URL" if self.settings.redis else "STATE_FILE"
             problem = f"{where} cannot be written: {error}"
             log("error", problem)
         self.health = (time.monotonic(), problem)

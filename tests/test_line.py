@@ -1117,3 +1117,9 @@ def test_twilio_waits_a_little_longer_than_we_promise(file: Path, deadline: str)
     line = Inside({"RESPONSE_DEADLINE": deadline, "STATE_FILE": str(file)})
     wait = int(float(deadline) * 1000) + 500
     assert f"#rc=5&amp;rp=all&amp;ct=2000&amp;rt={wait}" in words(line.post("/voice", webhook()))
+
+
+def test_without_redis_railway_answers_no_call(file: Path) -> None:
+    """On Railway a missing database is no silent fallback: calls are refused until it is there."""
+    railway = {"RAILWAY_ENVIRONMENT_NAME": "production", "STATE_FILE": str(file)}
+    assert Inside(railway).post("/voice/inbound", webhook()).status == 403
