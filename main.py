@@ -49,7 +49,8 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from hashlib import sha256
 from html import escape
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, RemoteDisconnected
+from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 from zoneinfo import ZoneInfo
@@ -870,12 +871,18 @@ def left(until: Moment) -> float:
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """One for the process: to load its CA bundle takes longer than a webhook."""
-    return httpx.create_ssl_context()
+    """One for the process, with the authorities of the system.
+
+    A bundle of them is parsed whole, which takes longer than a webhook; a folder only when needed.
+    """
+    folder = Path("/etc/ssl/certs")
+    if "SSL_CERT_FILE" in os.environ or not next(folder.glob("????????.0"), None):
+        return httpx.create_ssl_context()
+    return ssl.create_default_context(capath=str(folder))
 
 
 class Timed(io.RawIOBase):
-    """The bytes that a socket brings before a moment, as http.client wants to read them."""
+    """The bytes that a socket brings before a moment."""
 
     def __init__(self, sock: socket.socket, until: Moment) -> None:
         self.sock, self.until = sock, until
@@ -887,8 +894,62 @@ class Timed(io.RawIOBase):
         self.sock.settimeout(left(self.until))
         return self.sock.recv_into(buffer)
 
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
+
+def read_response(stream: io.BufferedReader) -> tuple[int, bytes, bool]:
+    """Status, body, and whether the connection can be kept. HTTPException for what is no HTTP.
+
+    http.client reads headers as if they were mail, and that takes longer than all the rest of a
+    webhook's way to Redis and back (tests/bench.py --only busy).
+    """
+    first = stream.readline(LARGEST)
+    match = re.match(rb"HTTP/1\.([01]) ([2-5][0-9]{2})\b", first)
+    if not match:
+        raise HTTPException("no HTTP") if first else RemoteDisconnected("closed without an answer")
+    headers = dict(read_headers(stream))
+    keep = match[1] == b"1" and headers.get(b"connection") != b"close"
+    if headers.get(b"transfer-encoding") == b"chunked":
+        return int(match[2]), b"".join(read_chunks(stream)), keep
+    length = b"0" if match[2] in (b"204", b"304") else headers.get(b"content-length")
+    return int(match[2]), read_bytes(stream, length, 10), keep and length is not None
+
+
+def read_headers(stream: io.BufferedReader) -> Iterator[tuple[bytes, bytes]]:
+    """Names and values in small letters, up to the empty line."""
+    for _ in range(100):
+        line = stream.readline(LARGEST)
+        name, colon, value = line.lower().partition(b":")
+        if line in (b"\r\n", b"\n"):
+            return
+        if not colon:
+            break
+        yield name, value.strip()
+    raise HTTPException("headers that do not end")
+
+
+def read_chunks(stream: io.BufferedReader) -> Iterator[bytes]:
+    """The parts of a body in chunked coding, and the trailer after them."""
+    total, part = 0, b"."
+    while part:
+        part = read_bytes(stream, stream.readline(64).partition(b";")[0].strip(), 16)
+        total += len(part)
+        if total > LARGEST:
+            raise HTTPException(f"more than {LARGEST} bytes")
+        if part:
+            yield part
+            stream.readline(2)
+    list(read_headers(stream))
+
+
+def read_bytes(stream: io.BufferedReader, length: bytes | None, base: int) -> bytes:
+    """So many bytes, or all until the other side closes. HTTPException if too few or too many."""
+    try:
+        size = LARGEST + 1 if length is None else int(length, base)
+    except ValueError:
+        raise HTTPException("no length") from None
+    body = stream.read(min(size, LARGEST + 1)) if size >= 0 else b""
+    if len(body) > LARGEST or size < 0 or (length is not None and len(body) < size):
+        raise HTTPException(f"cut off, or more than {LARGEST} bytes")
+    return body
 
 
 class Wire:
@@ -928,13 +989,8 @@ class Wire:
         try:
             sock.settimeout(left(until))
             sock.sendall(request)
-            response = HTTPResponse(Timed(sock, until))  # type: ignore[arg-type]  # reads makefile
-            response.begin()
-            body = response.read(LARGEST + 1)
-            if len(body) > LARGEST:
-                raise HTTPException(f"the answer has more than {LARGEST} bytes")
-            keep = response.isclosed() and not response.will_close
-            return response.status, body
+            status, body, keep = read_response(io.BufferedReader(Timed(sock, until)))
+            return status, body
         finally:
             if keep:
                 self.idle.append((time.monotonic(), sock))
@@ -1363,23 +1419,27 @@ class Desk:
 
     def join(self, hook: Hook, asked: Asked, cells: Cells) -> Job | None:
         """This instance's job for a question: the one under way, or a new one if it is free."""
-        job = Job(hook, asked, renewed=time.monotonic())
+        key, job = hook.slow("lease"), Job(hook, asked, renewed=time.monotonic())
         with self.lock:
-            if mine := self.jobs.get(hook.slow("lease")):
+            if mine := self.jobs.get(key):
                 mine.waiting += 1
                 return mine
-        if cells.settle(hook.slow("lease"), job.owner, LEASE) != job.owner:
+        if cells.settle(key, job.owner, LEASE) != job.owner:
             return None
         if not self.hands.acquire(blocking=False):
             self.drop(job)
             return None
         with self.lock:
-            self.jobs[hook.slow("lease")] = job
+            mine = self.jobs.setdefault(key, job)
+            mine.waiting += mine is not job  # Redis had forgotten the lease of another thread
             keep, self.keeping = not self.keeping, True
-        in_background(self.work, job)
+        if mine is job:
+            in_background(self.work, job)
+        else:
+            self.hands.release()
         if keep:
             in_background(self.keep)
-        return job
+        return mine
 
     def listen(self, job: Job, until: Moment) -> Answer | None:
         """The job's answer, if it comes before the moment."""

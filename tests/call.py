@@ -33,17 +33,7 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 from xml.etree.ElementTree import Element
 
 from twiml import MOST_BYTES, Problem, judge, parse, words
-from wire import (
-    LIMITS,
-    Answer,
-    Deliver,
-    Failed,
-    Fields,
-    Limits,
-    http_deliver,
-    sign,
-    signed_url,
-)
+from wire import LIMITS, Answer, Deliver, Failed, Fields, Limits, http_deliver, sign, signed_url
 
 # --- values ---
 
@@ -100,10 +90,7 @@ class NotNow(Exception):
     """The call does not wait for what was asked of the phone."""
 
 
-PLACES: Final = {
-    "From": ("SPRINGFIELD", "IL", "62701", "US"),
-    "To": ("", "", "", "US"),
-}
+PLACES: Final = {"From": ("SPRINGFIELD", "IL", "62701", "US"), "To": ("", "", "", "US")}
 ALIASES: Final = {"Caller": "From", "Called": "To"}
 OUTCOMES: Final = {
     "completed": "callee answers",

@@ -232,7 +232,7 @@ def announcer(aloud: bool) -> Callable[[str], None]:
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Rings at the phone line and plays what it answers. !help at the prompt.",
+        description="Rings at the phone line and plays what it answers. !help at the prompt."
     )
     parser.add_argument("--url", help="ring at a function that runs already")
     parser.add_argument("--token", help="its TWILIO_AUTH_TOKEN (default: from the environment)")

@@ -654,12 +654,7 @@ def test_a_trial_account_waits_five_seconds() -> None:
 
     for trial in (True, False):
         phone = Phone(
-            "http://a.example/v",
-            token=TOKEN,
-            deliver=slow,
-            trial=trial,
-            fallback=None,
-            status=None,
+            "http://a.example/v", token=TOKEN, deliver=slow, trial=trial, fallback=None, status=None
         )
         phone.ring()
         assert bool(phone.broken) is trial

@@ -10,15 +10,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
 import httpx
 import pytest
 from backend import ORIGIN, Backend, Caller, Question, Reply, says, together, until
+from inside import Inside
 from instance import ROOT, Instance
-from phone import Transcript, http_deliver
+from phone import Answer, Transcript, http_deliver
 from tickets import PAYMENT_SECONDS, Tickets
 from twilio_api import Push, TwilioApi
 from upstash import Command, Upstash
@@ -804,3 +805,32 @@ def test_a_line_without_held_callers_is_silent(upstash: Upstash, api: TwilioApi)
     assert upstash.pings == 0
     assert upstash.round_trips == 0
     assert upstash.connections <= connections
+
+
+def test_one_instance_works_on_a_question_once_whatever_redis_forgets(upstash: Upstash) -> None:
+    """Redis forgets a lease at once and a duplicate comes: one worker all the same, and it ends."""
+
+    def decide(_: Question) -> Reply:
+        time.sleep(1)
+        return says("Only once.")
+
+    with Backend(decide) as backend, ThreadPoolExecutor(1) as pool:
+        here = Inside({**upstash.settings, "BACKEND_URL": backend.url, "FORWARD_TO": PERSON})
+        phone = here.phone()
+        phone.ring()
+        duplicates: list[Future[Answer]] = []
+
+        def forgetful(command: Command) -> None:
+            if command[0] == "SET" and command[1].endswith(":lease") and not duplicates:
+                upstash.quietly(["DEL", command[1]])
+                url, form = "/voice/process?turn=1&step=listen", {"SpeechResult": "race"}
+                call = {"CallSid": phone.call_sid, "From": phone.caller}
+                duplicates.append(pool.submit(here.post, url, call | form))
+                time.sleep(0.4)
+
+        upstash.after = forgetful
+        phone.say("race")
+        assert phone.heard == ["Only once."]
+        assert b"Only once." in duplicates[0].result().body
+        assert until(lambda: not here.line.desk.jobs)
+        assert len(backend.questions) == 1

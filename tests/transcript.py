@@ -94,9 +94,7 @@ class Transcript:
 
 
 def run_script(
-    phone: Phone,
-    lines: Iterable[str],
-    hooks: Mapping[str, Callable[[], object]] | None = None,
+    phone: Phone, lines: Iterable[str], hooks: Mapping[str, Callable[[], object]] | None = None
 ) -> list[str]:
     """Plays the lines of a transcript on a phone; answers the differences."""
     return Transcript("\n".join(lines)).play(phone, hooks)

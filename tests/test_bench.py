@@ -1,0 +1,173 @@
+"""The bench runs and measures what it says, and no webhook asks more of Redis than is promised.
+
+The figures of these runs mean nothing: they are too short, and other tests run beside them.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from bench import QUICK, ROWS, Figure, compared, import_times, measure, quartiles, written
+from inside import Inside
+from phone import Fields
+from upstash import Upstash
+
+SID: Final = "CA" + "5" * 32
+BOOK: Final = {"DEPARTMENTS": "billing=+15550100001 sales=+15550100002"}
+PERSON: Final = {"FORWARD_TO": "+15550100099"}
+LEAVING: Final = {"RecordingUrl": "https://api.twilio.com/recording", "RecordingDuration": "7"}
+CONVERSATIONS: Final[dict[str, tuple[dict[str, str], list[dict[str, str]]]]] = {
+    "a question, a person": (
+        PERSON,
+        [{"SpeechResult": "My bill"}, {"DialCallStatus": "completed"}],
+    ),
+    "a person who is out": (PERSON, [{"Digits": "0"}, {"DialCallStatus": "no-answer"}, LEAVING]),
+    "a menu by key": (BOOK, [{"Digits": "2"}, {"DialCallStatus": "completed"}]),
+    "a doubtful word": (BOOK, [{"SpeechResult": "billing", "Confidence": "0.2"}, {"Digits": "1"}]),
+    "silence, and nonsense": (BOOK | PERSON, [{}, {"SpeechResult": "Whale"}, {"Digits": "9"}, {}]),
+    "nobody to connect to": ({}, [{"SpeechResult": "Hello?"}, LEAVING, {}]),
+}
+
+
+@pytest.fixture(scope="module")
+def upstash() -> Iterator[Upstash]:
+    with Upstash() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, list[Figure]]:
+    """A short run of every row."""
+    found = measure(list(ROWS), QUICK, lambda _: None)
+    return {row: [figure for figure in found if figure.row == row] for row in ROWS}
+
+
+def cost(line: Inside, upstash: Upstash, target: str, fields: Fields) -> tuple[int, int, str]:
+    """Commands and round trips of one webhook, and where its answer leads."""
+    upstash.forget()
+    answer = line.post(target, [("CallSid", SID), *fields])
+    assert answer.status in {200, 204}
+    way_back = answer.body.decode().partition('action="')[2].partition('"')[0]
+    spent = len(upstash.commands), upstash.round_trips
+    return *spent, way_back.partition("#")[0].replace("&amp;", "&")
+
+
+@pytest.mark.parametrize("situation", CONVERSATIONS)
+def test_a_first_webhook_costs_one_command_and_every_later_one_two(
+    upstash: Upstash, situation: str
+) -> None:
+    """A call's first webhook costs one command, each later one two, each in its own round trip."""
+    env, answers = CONVERSATIONS[situation]
+    upstash.flush()
+    line = Inside({**upstash.settings, **env})
+    commands, trips, target = cost(line, upstash, "/voice/inbound", [])
+    assert (commands, trips) == (1, 1)
+    for turn, answer in enumerate(answers, 1):
+        target = target or f"/voice/process?turn={turn}"
+        commands, trips, target = cost(line, upstash, target, list(answer.items()))
+        assert (commands, trips) == (2, 2), f"turn {turn}"
+
+
+def test_a_repeated_webhook_costs_no_more_than_the_first_time(upstash: Upstash) -> None:
+    """Twilio's retry is answered within the same two commands, whatever turn it repeats."""
+    upstash.flush()
+    line = Inside({**upstash.settings, **PERSON})
+    target = cost(line, upstash, "/voice/inbound", [])[2]
+    said = [("SpeechResult", "My bill")]
+    first = cost(line, upstash, target, said)
+    assert max(first[:2]) == max(cost(line, upstash, target, said)[:2]) == 2
+    assert max(cost(line, upstash, "/voice/inbound", [])[:2]) <= 2
+
+
+def test_the_end_of_a_call_costs_one_command(upstash: Upstash) -> None:
+    """Without a backend to tell, the status callback only settles the end."""
+    upstash.flush()
+    line = Inside({**upstash.settings, **PERSON})
+    cost(line, upstash, "/voice/inbound", [])
+    over = [("CallStatus", "completed"), ("CallDuration", "61")]
+    assert cost(line, upstash, "/voice/status", over)[:2] == (1, 1)
+
+
+def test_a_refused_webhook_costs_nothing(upstash: Upstash) -> None:
+    """A forged request reaches no Redis."""
+    line = Inside({**upstash.settings, **PERSON})
+    upstash.forget()
+    assert line.send("POST", "/voice/inbound", b"CallSid=" + SID.encode()).status == 403
+    assert upstash.commands == []
+
+
+def test_every_row_gives_figures(figures: dict[str, list[Figure]]) -> None:
+    """Each row of the bench, run alone and short, measures something above nothing."""
+    assert all(figures[row] for row in ROWS)
+    assert all(figure.value > 0 for row in ROWS for figure in figures[row])
+
+
+def test_contestants_are_compared_within_a_round(figures: dict[str, list[Figure]]) -> None:
+    """The contestant that others are compared to is 1 in each row, and everything has a spread."""
+    for row in ("cold", "warm", "busy", "threads", "memory"):
+        assert any(
+            figure.ratio == 1.0 and figure.name.endswith(figure.to) for figure in figures[row]
+        )
+        for figure in figures[row]:
+            assert figure.low is not None and figure.ratio is not None and figure.high is not None
+            assert 0 < figure.low <= figure.ratio <= figure.high
+
+
+def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, list[Figure]]) -> None:
+    """On real processes a call of three webhooks and its end costs six commands in six trips."""
+    found = [(figure.value, figure.unit) for figure in figures["commands"]]
+    assert found[:4] == [(1, "commands"), (2, "commands"), (2, "commands"), (1, "commands")]
+    assert found[4:6] == [(6, "commands"), (6, "round trips")]
+    assert found[-1][1] == "cents" and found[-1][0] == pytest.approx(1.2)
+
+
+def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> None:
+    """The import row names the packages that are really loaded, and they are part of the whole."""
+    shares = {figure.name: figure.value for figure in figures["imports"]}
+    assert {"all imports", "werkzeug", "flask"} <= shares.keys()
+    assert shares["werkzeug"] < shares["all imports"] < 100
+
+
+def test_a_table_names_the_command_that_repeats_each_row(figures: dict[str, list[Figure]]) -> None:
+    """The table holds every figure once, under the command that measures its row alone."""
+    table = written([figure for row in ROWS for figure in figures[row]])
+    assert all(table.count(f"python tests/bench.py --only {row}\n") == 1 for row in ROWS)
+    assert all(figure.name in table for row in ROWS for figure in figures[row])
+
+
+def test_ratios_are_medians_of_rounds_not_of_sums() -> None:
+    """A round in which everything is slow does not change who is how much slower."""
+    rounds = {"hello": [1.0, 10.0, 1.0], "line": [2.0, 20.0, 4.0]}
+    base, line = compared("cold", "", "ms", rounds, "hello")
+    assert (base.ratio, line.ratio, line.low, line.high) == (1.0, 2.0, 2.0, 3.0)
+    assert quartiles([7.0]) == (7.0, 7.0, 7.0)
+
+
+def test_import_times_are_summed_by_package() -> None:
+    """Only a module's own time counts, so that nothing is counted twice."""
+    report = (
+        "import time: self [us] | cumulative | imported package\n"
+        "import time:       500 |        500 |   flask.app\n"
+        "noise\n"
+        "import time:      1500 |       2000 | flask\n"
+    )
+    assert import_times(report) == {"flask": 2.0}
+
+
+def test_one_row_can_be_had_as_json() -> None:
+    """`--only` and `--json` give that row's figures on stdout, and progress on stderr."""
+    script = Path(__file__).with_name("bench.py")
+    run = subprocess.run(
+        [sys.executable, script, "--only", "commands", "--quick", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(run.stdout)
+    assert {figure["row"] for figure in found} == {"commands"}
+    assert found[0]["repeat"] == "python tests/bench.py --only commands"
+    assert "commands: one call" in run.stderr
