@@ -39,6 +39,7 @@ import sqlite3
 import ssl
 import threading
 import time
+import traceback
 import unicodedata
 from base64 import b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -74,7 +75,7 @@ E164: Final = r"\+[1-9][0-9]{6,14}"
 class Rejected(Exception):
     """A request that is refused by the asker's fault: an HTTP status and a plain sentence."""
 
-    def __init__(self, status: int, reason: str, **headers: str) -> None:
+    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
         self.status, self.reason, self.headers = status, reason, headers
 
@@ -100,11 +101,9 @@ def masked(phone: str) -> str:
 
 def cause(error: BaseException) -> str:
     """What went wrong, and in which line of this file. Not the message: it may hold words."""
-    trace, line = error.__traceback__, 0
-    while trace:
-        line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == __file__ else line
-        trace = trace.tb_next
-    return f"{type(error).__name__} at line {line}"
+    trace = traceback.walk_tb(error.__traceback__)
+    ours = [line for frame, line in trace if frame.f_code.co_filename == __file__]
+    return f"{type(error).__name__} at line {ours[-1] if ours else 0}"
 
 
 # ---- words -------------------------------------------------------------------------------------
@@ -188,19 +187,17 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
 # ---- settings ----------------------------------------------------------------------------------
 # The environment, read once and checked whole: every problem is named before the first call.
 
-
-def matching(pattern: str) -> Callable[[str], str]:
-    """A check that the whole value matches a pattern."""
-
-    def check(value: str) -> str:
-        if not re.fullmatch(pattern, value):
-            raise ValueError(value)
-        return value
-
-    return check
+Check = Callable[[str], Any]  # what a value means; a ValueError, KeyError or OSError if nothing
 
 
-def between(low: float, high: float, kind: type[Any] = int) -> Callable[[str], Any]:
+def matched(pattern: str, value: str) -> str:
+    """The value, if all of it matches a pattern; else a ValueError."""
+    if not re.fullmatch(pattern, value):
+        raise ValueError(value)
+    return value
+
+
+def between(low: float, high: float, kind: type[Any] = int) -> Check:
     """A check that the value is a number of a kind from `low` to `high`."""
 
     def check(value: str) -> Any:  # noqa: ANN401 # an int or a float, as the table asks
@@ -214,12 +211,12 @@ def between(low: float, high: float, kind: type[Any] = int) -> Callable[[str], A
 def origin(value: str) -> str:
     """`https://host[:port]` without path, query or login; http only for this machine."""
     hosts = r"https://[\w.-]+|http://(localhost|127\.0\.0\.1)"
-    return matching(f"({hosts})(:[1-9][0-9]{{0,4}})?")(value.rstrip("/").lower())
+    return matched(f"({hosts})(:[1-9][0-9]{{0,4}})?", value.rstrip("/").lower())
 
 
 def address(value: str) -> str:
     """Any http or https URL with a host."""
-    url = urlsplit(matching("https?://[!-~]+")(value))
+    url = urlsplit(matched("https?://[!-~]+", value))
     if not url.hostname or url.port == 0:
         raise ValueError(value)
     return value.rstrip("/")
@@ -227,7 +224,7 @@ def address(value: str) -> str:
 
 def phone_book(value: str) -> tuple[tuple[str, str], ...]:
     """`billing=+15550100001 cancel=+15550100002`: names and numbers in order, a key for each."""
-    pairs = [matching(rf"[^\W\d][\w-]*={E164}")(pair).split("=") for pair in value.split()]
+    pairs = [matched(rf"[^\W\d][\w-]*={E164}", pair).split("=") for pair in value.split()]
     book = {name.lower(): number for name, number in pairs}
     if len(book) != len(pairs) or len(book) > len("123456789"):
         raise ValueError(value)
@@ -257,14 +254,9 @@ def opening_hours(value: str) -> Callable[[float], bool]:
     return closed
 
 
-def variable(
-    name: str, default: object, understand: str | Callable[[str], object], expected: str
-) -> Any:  # noqa: ANN401 # the type of the field
-    """A setting: its variable, what it is without one, how a value is understood, and what fits.
-
-    It is understood by a function, or as it stands if it matches a pattern.
-    """
-    understand = matching(understand) if isinstance(understand, str) else understand
+def variable(name: str, default: object, understand: str | Check, expected: str) -> Any:  # noqa: ANN401 # the type of the field
+    """A setting: variable, default, how a value is understood (or has to look), what to expect."""
+    understand = partial(matched, understand) if isinstance(understand, str) else understand
     return field(default=default, metadata={"variable": (name, understand, expected)})
 
 
@@ -279,7 +271,7 @@ class Settings:
     tokens: tuple[str, ...] = variable(
         "TWILIO_AUTH_TOKEN",
         (),
-        lambda value: tuple(matching(TOKEN)(token.strip()) for token in value.split(",")),
+        lambda value: tuple(matched(TOKEN, token.strip()) for token in value.split(",")),
         "a token, or two with a comma between while they are rotated",
     )
     public_url: str = variable("PUBLIC_URL", "", origin, "the like of https://line.example.com")
@@ -312,7 +304,7 @@ class Settings:
     blocked: frozenset[str] = variable(
         "BLOCKED",
         frozenset(),
-        lambda value: frozenset(matching(f"{E164}|anonymous")(who) for who in value.split()),
+        lambda value: frozenset(matched(f"{E164}|anonymous", who) for who in value.split()),
         "phone numbers, or anonymous, with spaces between",
     )
     calls_per_hour: int = variable("CALLS_PER_HOUR", 0, between(1, 50), "a number from 1 to 50")
@@ -1109,12 +1101,12 @@ class Cells:
 
     def __init__(self, store: Store, until: Moment) -> None:
         self.store, self.until = store, until
-        self.commands, self.seconds, self.lost = 0, 0.0, ""
+        self.commands, self.seconds = 0, 0.0
+        self.lost: str | None = None  # what went wrong last
 
     def ask(self, *command: str, until: Moment = 0) -> list[str | None]:
         """What a command brings, one value or several. Raises StoreUnavailable."""
-        began = time.monotonic()
-        last = until or self.until
+        spent, began, last = self.seconds, time.monotonic(), until or self.until
         for moment in (began + (last - began) / 2, last):
             self.commands += 1
             try:
@@ -1122,7 +1114,7 @@ class Cells:
             except Exception as error:  # client and network share no ancestor
                 self.lost = clean(f"{type(error).__name__}: {error}", 120)
             finally:
-                self.seconds += time.monotonic() - began
+                self.seconds = spent + time.monotonic() - began
         raise StoreUnavailable(self.lost)
 
     def read(self, *keys: str, until: Moment = 0) -> list[str | None]:
@@ -1202,8 +1194,8 @@ def verify(settings: Settings, request: Request) -> str:
         for origin_ in {base, re.sub(r"^(https://.*):\d+$", r"\1", base)}:
             if hmac.compare_digest(sign(origin_ + target, request.form).encode(), signature):
                 return base
-    fields_ = sorted(request.form)[:40]
-    log("warning", "signature refused", url=(base + target)[:300], fields=fields_)
+    shown = (base + target)[:300]
+    log("warning", "signature refused", url=shown, fields=sorted(request.form)[:40])
     raise Rejected(403, "This is not a request that Twilio signed with this line's token.")
 
 
@@ -1727,11 +1719,9 @@ class Line:
         table = flow(settings)
         self.settings = replace(settings, problems=(*settings.problems, *dead_ends(table)))
         self.plan = Plan(table, settings.words, settings.numbers)
-        self.store: Store = (
-            Upstash(settings.redis_url, settings.redis_token)
-            if settings.redis
-            else SQLite(settings.state_file)
-        )
+        self.store: Store = SQLite(settings.state_file)
+        if settings.redis:
+            self.store = Upstash(settings.redis_url, settings.redis_token)
         self.desk = Desk(self.settings, self.plan, self.store)
         self.health: tuple[Moment, str] = (0.0, "")
         if self.settings.problems:
@@ -1743,14 +1733,10 @@ class Line:
         try:
             return self.route(request, began)
         except Rejected as refusal:
-            return plain(refusal.status, refusal.reason, **refusal.headers)
+            return plain(refusal.status, refusal.reason, refusal.headers)
         except Exception as error:
-            log(
-                "error",
-                "a bug: apologised to the caller",
-                path=request.path[:80],
-                cause=cause(error),
-            )
+            path = request.path[:80]
+            log("error", "a bug: apologised to the caller", path=path, cause=cause(error))
             if request.method != "POST":
                 return plain(503, "Something went wrong on our side; the log says more.")
             return twiml(render_apology(self.settings, self.plan))
@@ -1805,9 +1791,8 @@ class Line:
             stood = cells.settle(hook.cell("end"), mine)
         over = json.loads(stood)
         if stood == mine:
-            level, caller = "error" if cells.lost else "info", masked(hook.caller)
-            lost = cells.lost or None
-            log(level, "call ended", call=hook.call_sid, **over, caller=caller, degraded=lost)
+            who = {"call": hook.call_sid, **over, "caller": masked(hook.caller)}
+            log("error" if cells.lost else "info", "call ended", **who, degraded=cells.lost)
         events = self.untold(hook, over, cells) if self.settings.backend_url else {}
         if not events:
             return Response(status=204)
@@ -1833,7 +1818,7 @@ class Line:
             raise Rejected(404, "There is nothing at this path.")
         given = request.authorization.password if request.authorization else None
         if not hmac.compare_digest((given or "").encode(), self.settings.admin_token.encode()):
-            raise Rejected(401, "Who are you?", WWW_Authenticate='Basic realm="calls"')
+            raise Rejected(401, "Who are you?", {"WWW-Authenticate": 'Basic realm="calls"'})
         cells = Cells(self.store, time.monotonic() + self.settings.deadline)
         turns = range(1, LAST_TURN + 2)
         names = (*turns, *(f"{turn}:again" for turn in turns), "end")
@@ -1841,9 +1826,8 @@ class Line:
             *values, end = cells.read(*(f"call:{call_sid}:{name}" for name in names))
         except StoreUnavailable as error:
             raise Rejected(503, f"The store does not answer: {error}") from None
-        records = [record for record in map(read_record, values[: len(turns)]) if record]
-        again = values[len(turns) :]
-        repeated = [turn for turn, seen in zip(turns, again, strict=True) if seen]
+        records = [*filter(None, map(read_record, values[: len(turns)]))]
+        repeated = [n for n, again in zip(turns, values[len(turns) :], strict=True) if again]
         known = timeline(records, repeated, json.loads(end or "{}"))
         if not known["turns"]:
             raise Rejected(404, "No such call, or it is more than a day ago.")
@@ -1857,9 +1841,8 @@ class Line:
         problems = [*self.settings.problems]
         if not any("UPSTASH" in problem for problem in problems):
             problems += filter(None, [self.store_problem()])
-        report = {"ok": not problems, "problems": problems}
         headers = {"Cache-Control": "no-store"}
-        body = json.dumps(report, indent=1) + "\n"
+        body = json.dumps({"ok": not problems, "problems": problems}, indent=1) + "\n"
         return Response(body, 503 if problems else 200, headers, content_type="application/json")
 
     def store_problem(self) -> str:
@@ -1902,21 +1885,14 @@ class Visit:
         try:
             return self.turn()
         finally:
-            hook, open_ = self.hook, self.settings.log_words
+            hook, cells = self.hook, self.cells
+            way = {"call": hook.call_sid, "turn": hook.turn, **self.trail, "ms": self.ms()}
+            cost = {"redis_ms": round(cells.seconds * 1000, 1), "commands": cells.commands}
+            level = "error" if cells.lost else "info"
             words = {"heard": hook.heard.speech or None, "keys": hook.heard.keys or None}
-            log(
-                "error" if self.cells.lost else "info",
-                "webhook",
-                call=hook.call_sid,
-                turn=hook.turn,
-                **self.trail,
-                ms=self.ms(),
-                redis_ms=round(self.cells.seconds * 1000, 1),
-                commands=self.cells.commands,
-                degraded=self.cells.lost or None,
-                caller=hook.caller if open_ else masked(hook.caller),
-                **(words if open_ else {}),
-            )
+            open_ = self.settings.log_words
+            who = {"caller": hook.caller, **words} if open_ else {"caller": masked(hook.caller)}
+            log(level, "webhook", **way, **cost, degraded=cells.lost, **who)
 
     def turn(self) -> str:
         """The path of one webhook."""
@@ -1982,15 +1958,14 @@ class Visit:
         """Whether a caller has used up an hour's calls: as many cells, each holding one CallSid."""
         if not re.fullmatch(E164, self.hook.caller):
             return False
-        secret_, mine = self.settings.tokens[0].encode(), self.hook.call_sid
-        who = hmac.new(secret_, self.hook.caller.encode(), "sha256").hexdigest()[:32]
+        secret, mine = self.settings.tokens[0].encode(), self.hook.call_sid
+        who = hmac.new(secret, self.hook.caller.encode(), "sha256").hexdigest()[:32]
         places = [f"caller:{who}:{i}" for i in range(self.settings.calls_per_hour)]
         with suppress(StoreUnavailable):
             taken = self.cells.read(*places)
-            free = [p for p, sid in zip(places, taken, strict=True) if not sid]
-            return mine not in taken and not any(
-                self.cells.settle(place_, mine, 3600) == mine for place_ in free
-            )
+            free = [key for key, sid in zip(places, taken, strict=True) if not sid]
+            settled = (self.cells.settle(key, mine, 3600) for key in free)
+            return mine not in taken and mine not in settled
         return False
 
     def asked(self, heard: Heard, step: str) -> Asked:
@@ -2062,13 +2037,12 @@ class Visit:
 def allow(request: Request, *methods: str) -> None:
     """Refuse any other method, and say which would do."""
     if request.method not in methods:
-        raise Rejected(405, f"Use {methods[0]}.", Allow=", ".join(methods))
+        raise Rejected(405, f"Use {methods[0]}.", {"Allow": ", ".join(methods)})
 
 
-def plain(status: int, reason: str, **headers: str) -> Response:
+def plain(status: int, reason: str, headers: Mapping[str, str] | None = None) -> Response:
     """A sentence as plain text."""
-    more = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(reason + "\n", status, more, content_type="text/plain; charset=utf-8")
+    return Response(reason + "\n", status, headers, content_type="text/plain; charset=utf-8")
 
 
 def twiml(document: str) -> Response:
