@@ -868,7 +868,8 @@ def tls_context() -> ssl.SSLContext:
     A bundle of them is parsed whole, which takes longer than a webhook; a folder only when needed.
     """
     folder = Path("/etc/ssl/certs")
-    if "SSL_CERT_FILE" in os.environ or not next(folder.glob("????????.0"), None):
+    elsewhere = {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys()
+    if elsewhere or not next(folder.glob("????????.0"), None):
         return httpx.create_ssl_context()
     return ssl.create_default_context(capath=str(folder))
 
