@@ -234,7 +234,7 @@ class Redis(Process):
         self.settings = {
             "UPSTASH_REDIS_REST_URL": f"{scheme}://127.0.0.1:{self.port}",
             "UPSTASH_REDIS_REST_TOKEN": TOKEN,
-        } | ({"SSL_CERT_FILE": str(certificate)} if certificate else {})
+        } | ({"SSL_CERT_FILE": "", "SSL_CERT_DIR": str(certificate.parent)} if certificate else {})
 
     def report(self) -> Counter[str]:
         """Commands and round trips so far, cells and their bytes."""
@@ -549,19 +549,21 @@ class Bench:
             yield number
 
     def certificate(self) -> Path:
-        """A certificate for the loopback, in a bundle as large as the real one."""
-        import certifi
-
-        bundle, key = self.folder / "bundle.pem", self.folder / "key.pem"
+        """A certificate for the loopback, in a folder of authorities as a Linux system has it."""
+        folder = self.folder / "authorities"
+        folder.mkdir(exist_ok=True)
+        key, own = self.folder / "key.pem", self.folder / "own.pem"
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
              "-nodes", "-days", "2", "-subj", "/CN=bench", "-addext", "subjectAltName=IP:127.0.0.1",
-             "-keyout", key, "-out", bundle],
+             "-keyout", key, "-out", own],
             check=True, capture_output=True,
         )  # fmt: skip
-        own = key.read_text() + bundle.read_text()
-        bundle.write_text(own + Path(certifi.where()).read_text())
-        return bundle
+        look = ["openssl", "x509", "-hash", "-noout", "-in", str(own)]
+        name = subprocess.run(look, check=True, capture_output=True, text=True).stdout.strip()
+        certificate = folder / f"{name}.0"
+        certificate.write_text(key.read_text() + own.read_text())
+        return certificate
 
 
 def cold(bench: Bench) -> list[Figure]:
