@@ -1,0 +1,728 @@
+"""The promises that hold for everything, looked for with inputs that nobody would think of.
+
+The machine at the top plays callers, Twilio and bad luck at once: webhooks come, come again, race
+each other and come late; releases change in mid-call, Redis forgets cells and fails. After each of
+its moves the contract is looked at. The properties below it each take one pure function.
+
+Nothing here is left to chance: the same examples are drawn in every run.
+"""
+
+import json
+import os
+import string
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields
+from functools import partial
+from html import escape
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, urlencode, urlsplit
+from xml.etree import ElementTree
+
+import pytest
+from backend import Backend, Caller, Question, Reply, says, together, until
+from flask import Request
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import run_state_machine_as_test as run
+from inside import FORM, ORIGIN, TOKEN, Inside, environ
+from instance import Instance
+from phone import Answer, http_deliver, judge, sign
+from twilio_api import TwilioApi
+from upstash import Upstash, once
+
+import main
+
+# Where main.py is broken on purpose, a failure is all that is wanted, and not the smallest one.
+PHASES: Final = [each for each in Phase if each != Phase.shrink or "SABOTAGED" not in os.environ]
+STEADY: Final = settings(
+    derandomize=True,
+    phases=PHASES,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+FORWARD: Final = {"FORWARD_TO": "+15550100099"}
+MENU: Final = {"DEPARTMENTS": "billing=+15550100001 lost_and-found=+15550100002"}
+LINES: Final[Mapping[str, dict[str, str]]] = {
+    "alone": {},
+    "forward": FORWARD,
+    "menu": MENU | FORWARD,
+    "backend": {"BACKEND_URL": "", **MENU, **FORWARD},  # where the backend is, is filled in
+}
+
+
+class World(NamedTuple):
+    """What lives longer than a release: the store and the backend."""
+
+    upstash: Upstash
+    backend: Backend
+
+    def line(self, name: str) -> Inside:
+        """A fresh instance of one of LINES."""
+        env = LINES[name] | ({"BACKEND_URL": self.backend.url} if name == "backend" else {})
+        return Inside({**env, **self.upstash.settings})
+
+
+def decide(question: Question) -> Reply:
+    """What the backend makes of the caller's words."""
+    if "person" in question.heard:
+        return says("To a person.", "transfer", to="FORWARD_TO")
+    return says(f"You said {question.heard}.")
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with ExitStack() as opened:
+        yield World(opened.enter_context(Upstash()), opened.enter_context(Backend(decide)))
+
+
+# --- the machine: callers, Twilio and bad luck ---
+
+
+@dataclass
+class Person:
+    """A call as Twilio sees it: where the next webhook goes, and those that were sent."""
+
+    sid: str
+    target: str = "/voice/inbound"
+    kind: str = "start"
+    sent: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    lucky: bool = True  # no cell of it was forgotten, and no command about it failed
+
+
+class Known(NamedTuple):
+    """A document: what it waits for, at which target, and what it dials."""
+
+    kind: str
+    target: str
+    dialled: set[str]
+
+
+WAITS: Final = {"Gather": "gather", "Dial": "dial", "Record": "record", "Redirect": "redirect"}
+SPEECH: Final = ("Ann, my bill", "billing", "lost and found", "yes", "no", "operator", "", "person")
+BROUGHT: Final[Mapping[str, list[dict[str, str]]]] = {
+    "start": [{}],
+    "gather": [
+        *({"SpeechResult": words} for words in SPEECH),
+        {"SpeechResult": "billing", "Confidence": "0.1"},
+        *({"Digits": key} for key in "012*#"),
+    ],
+    "dial": [{"DialCallStatus": how} for how in ("completed", "busy", "no-answer", "canceled")],
+    "record": [{"RecordingUrl": "https://api.example/RE1", "Digits": "hangup"}, {}],
+    "redirect": [{}],
+    "over": [{}],
+}
+QUICK_FAULTS: Final = ("502", "drop", "apply-then-drop", "apply-then-502", "garbage", "quota")
+COMMANDS: Final = ("MGET", "GETEX", "SET", "")  # the empty one: all of them
+PICK: Final = st.integers(0, 9)
+NAMES: Final = st.sampled_from(sorted(LINES))
+
+
+def turn_of(target: str) -> int:
+    """The turn that a target names; 0 when it begins a call."""
+    return int(parse_qs(urlsplit(target).query).get("turn", ["0"])[0])
+
+
+def parsed(document: str) -> ElementTree.Element:
+    return ElementTree.fromstring(document)  # noqa: S314 (it is the line's own)
+
+
+def known_of(twiml: str) -> Known:
+    """What Twilio would do with a document, once it has spoken."""
+    dialled = {number.text or "" for number in parsed(twiml).iter("Number")}
+    for verb in parsed(twiml):
+        if verb.tag in WAITS and (way := verb.get("action") or (verb.text or "").strip()):
+            return Known(WAITS[verb.tag], way.partition("#")[0], dialled)
+    return Known("over", "", dialled)
+
+
+def has_words(twiml: str) -> bool:
+    """Whether a caller hears something; a call that is not even answered needs no words."""
+    root = parsed(twiml)
+    spoken = any((say.text or "").strip() for say in root.iter("Say"))
+    return spoken or root.find("Reject") is not None
+
+
+class Machine(RuleBasedStateMachine):
+    """Two instances that share a store, their callers, and whatever happens to them."""
+
+    world: World
+    sids = map("CA{:032x}".format, count(1))  # of its own for each call: the backend remembers
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.upstash = self.world.upstash
+        self.upstash.flush()
+        self.lines = [self.world.line("forward"), self.world.line("menu")]
+        self.callers: list[Person] = []
+        self.stood: dict[str, str] = {}
+
+    def teardown(self) -> None:
+        self.upstash.fault = self.upstash.before = None
+        self.upstash.release()
+
+    # What happens.
+
+    @rule(n=PICK)
+    def a_call_comes_in(self, n: int) -> None:
+        """Somebody rings."""
+        self.callers.append(Person(next(self.sids)))
+        self.deliver(n, self.callers[-1], {})
+
+    @rule(n=PICK, turn=st.integers(1, 100), step=st.sampled_from(("reason", "menu", "x", "think")))
+    def a_call_comes_from_nowhere(self, n: int, turn: int, step: str) -> None:
+        """A call of which no cell is left, far into its turns."""
+        target = f"/voice/process?turn={turn}&step={step}"
+        self.callers.append(Person(next(self.sids), target, "gather", lucky=False))
+        self.deliver(n, self.callers[-1], {})
+
+    @precondition(lambda self: self.callers)
+    @rule(n=PICK, who=PICK, what=PICK)
+    def the_call_goes_on(self, n: int, who: int, what: int) -> None:
+        """The caller speaks, presses a key, is silent, hangs on, or a transfer ends."""
+        caller = self.caller(who)
+        self.deliver(n, caller, self.brought(caller, what))
+
+    @precondition(lambda self: self.callers)
+    @rule(n=PICK, who=PICK, which=PICK)
+    def twilio_repeats(self, n: int, who: int, which: int) -> None:
+        """Any earlier webhook comes again, at any instance."""
+        caller = self.caller(who)
+        target, brought = caller.sent[which % len(caller.sent)]
+        self.post(self.line(n), caller, target, brought)
+
+    @precondition(lambda self: self.callers)
+    @rule(n=PICK, who=PICK, which=PICK, what=PICK)
+    def something_else_comes_late(self, n: int, who: int, which: int, what: int) -> None:
+        """A turn is asked once more, and this time it brings something else."""
+        caller = self.caller(who)
+        target, _ = caller.sent[which % len(caller.sent)]
+        self.post(self.line(n), caller, target, self.brought(caller, what))
+
+    @precondition(lambda self: self.callers)
+    @rule(n=PICK, who=PICK, what=PICK, other=PICK)
+    def two_instances_race(self, n: int, who: int, what: int, other: int) -> None:
+        """The rival's webhook, with other words, comes just before our first write."""
+        caller, theirs = self.caller(who), list[Answer]()
+        target, rival = caller.target, self.lines[(n + 1) % 2]
+        form = self.form(caller, self.brought(caller, other))
+        self.upstash.before = once("SET", lambda: theirs.append(rival.post(target, form)))
+        answer = self.deliver(n, caller, self.brought(caller, what), racing=True)
+        self.upstash.before = None
+        assert all(each.body == answer.body for each in theirs)
+
+    @precondition(lambda self: self.callers)
+    @rule(n=PICK, who=PICK, what=PICK, struck=st.sampled_from(COMMANDS), share=st.integers(1, 3))
+    def redis_fails(self, n: int, who: int, what: int, struck: str, share: int) -> None:
+        """The answer is in words whatever becomes of the commands; every second fault may pass."""
+        caller = self.caller(who)
+        caller.lucky = False
+        strikes = iter(range(1, 99))
+        fault = QUICK_FAULTS[(what + share) % len(QUICK_FAULTS)]
+
+        def strike(command: list[str]) -> str | None:
+            hit = command[0] in (struck or command[0]) and next(strikes) % share == 0
+            return fault if hit else None
+
+        self.upstash.fault = strike
+        self.deliver(n, caller, self.brought(caller, what))
+        self.upstash.fault = None
+
+    @precondition(lambda self: self.callers)
+    @rule(n=PICK, who=PICK, which=PICK)
+    def a_webhook_falls_back(self, n: int, who: int, which: int) -> None:
+        """Twilio could not use an answer, and asks the fallback URL."""
+        caller = self.caller(who)
+        target, _ = caller.sent[which % len(caller.sent)]
+        error = {"ErrorCode": "11200", "ErrorUrl": ORIGIN + target}
+        self.post(self.line(n), caller, target, error, "/voice/fallback")
+
+    @rule(n=PICK, name=NAMES)
+    def a_release_changes(self, n: int, name: str) -> None:
+        """A deploy: a fresh instance, perhaps with another table of steps."""
+        self.lines[n % 2] = self.world.line(name)
+
+    @precondition(lambda self: self.callers)
+    @rule(who=PICK, which=st.integers(0, 4))
+    def redis_forgets(self, who: int, which: int) -> None:
+        """One of a call's cells is gone, or all of them."""
+        caller = self.caller(who)
+        keys = sorted(key for key in self.stood if caller.sid in key)
+        lost = keys[which : which + 1] if which else keys
+        if lost:
+            caller.lucky = False
+            self.upstash.quietly(["DEL", *lost])
+            for key in lost:
+                del self.stood[key]
+
+    @precondition(lambda self: self.callers)
+    @rule(n=PICK, who=PICK)
+    def the_call_ends(self, n: int, who: int) -> None:
+        """The caller hangs up, which is reported, and reported again."""
+        caller = self.caller(who)
+        form = self.form(caller, {"CallStatus": "completed", "CallDuration": "7"})
+        assert self.line(n).post("/voice/status", form).status == 204
+        assert self.cell(f"call:{caller.sid}:end") is not None
+
+    # What must hold.
+
+    @invariant()
+    def a_cell_is_written_once_and_expires(self) -> None:
+        """No value changes, leases aside, and no cell stays for ever."""
+        for key, seconds in self.upstash.keys().items():
+            assert 0 <= seconds <= main.DAY, key
+            value = self.cell(key)
+            if value is not None and not key.endswith(":lease"):
+                assert self.stood.setdefault(key, value) == value
+
+    @invariant()
+    def nothing_is_asked_twice(self) -> None:
+        """The backend hears each question of a call once, unless a cell of the call was lost."""
+        sids = {caller.sid for caller in self.callers if caller.lucky}
+        asked = Counter(each.key for each in self.world.backend.questions if each.heard)
+        assert [key for key, times in asked.items() if times > 1 and key[:34] in sids] == []
+
+    # How it is done.
+
+    def caller(self, who: int) -> Person:
+        return self.callers[who % len(self.callers)]
+
+    def line(self, n: int) -> Inside:
+        return self.lines[n % 2]
+
+    def brought(self, caller: Person, what: int) -> dict[str, str]:
+        choices = BROUGHT[caller.kind]
+        return choices[what % len(choices)]
+
+    def cell(self, key: str) -> str | None:
+        value = self.upstash.quietly(["GET", key])[0]
+        return value.decode() if isinstance(value, bytes) else None
+
+    def form(self, caller: Person, brought: Mapping[str, str]) -> dict[str, str]:
+        return {"CallSid": caller.sid, "From": "+15557654321", "CallStatus": "ringing", **brought}
+
+    def deliver(
+        self, n: int, caller: Person, brought: dict[str, str], racing: bool = False
+    ) -> Answer:
+        """The next webhook of a call; the call goes on as the answer says."""
+        if caller.kind == "over":  # Twilio asks no more, but what it has asked may come again
+            caller.target, _ = caller.sent[-1]
+        caller.sent.append((caller.target, brought))
+        answer = self.post(self.line(n), caller, caller.target, brought, racing=racing)
+        known = known_of(answer.body.decode())
+        caller.kind, caller.target = known.kind, known.target or caller.target
+        return answer
+
+    def post(
+        self,
+        line: Inside,
+        caller: Person,
+        target: str,
+        brought: Mapping[str, str],
+        path: str = "",
+        racing: bool = False,
+    ) -> Answer:
+        """One webhook, whose answer is held to every promise."""
+        turn = turn_of(target)
+        before = main.read_record(self.cell(f"call:{caller.sid}:{turn + 1}"))
+        answer = line.post(path or target, self.form(caller, brought))
+        said = answer.body.decode()
+        known = known_of(said)
+        assert (answer.status, judge(said, ORIGIN + (path or target))) == (200, [])
+        assert has_words(said)
+        after = main.read_record(self.cell(f"call:{caller.sid}:{turn + 1}"))
+        held = known.kind == "redirect"
+        if not self.upstash.fault:
+            assert (before or held or after) is not None
+            assert said == (before.twiml if before else after.twiml if after else said)
+        if known.target:
+            assert turn_of(known.target) == (turn if held else turn + 1) <= main.LAST_TURN
+        lines = self.lines if racing or before else [line]
+        configured = LINES.values() if before else [each.env for each in lines]
+        assert known.dialled <= {number for env in configured for number in numbers(env)}
+        return answer
+
+
+def numbers(env: Mapping[str, str]) -> set[str]:
+    """The numbers in an environment."""
+    departments = env.get("DEPARTMENTS", "").split()
+    return {pair.split("=")[-1] for pair in (*departments, env.get("FORWARD_TO", ""))} - {""}
+
+
+def test_whatever_happens_every_promise_is_kept(world: World) -> None:
+    """Repeats, races, deploys, lost cells and failing commands: each answer is words, and once."""
+
+    class Here(Machine):
+        pass
+
+    Here.world = world
+    run(Here, settings=settings(STEADY, max_examples=80, stateful_step_count=25))
+
+
+# --- the backend and the store, as several instances share them ---
+
+
+def held(answer: Answer) -> str:
+    """The target of a caller who is put on hold."""
+    known = known_of(answer.body.decode())
+    assert known.kind == "redirect"
+    return known.target
+
+
+def test_a_question_is_asked_by_one_instance(world: World) -> None:
+    """The same webhook reaches two instances at once: one asks, and both say what it learned."""
+    with Backend(lambda _: Reply(says("Once.").body, drip=0.02)) as slow:
+        env = {**FORWARD, "BACKEND_URL": slow.url, **world.upstash.settings}
+        lines, target = [Inside(env), Inside(env)], "/voice/process?turn=1&step=listen"
+        form = {"CallSid": next(Machine.sids), "SpeechResult": "a ticket"}
+        answers: list[Answer] = []
+        together(*[partial(lambda it: answers.append(it.post(target, form)), it) for it in lines])
+    assert [b"Once." in each.body for each in answers] == [True, True]
+    assert answers[0].body == answers[1].body
+    assert len(slow.questions) == 1
+
+
+def test_a_held_caller_is_answered_by_any_instance(world: World) -> None:
+    """What was said and what was answered are cells: another instance carries both on."""
+    ready = threading.Event()
+
+    def late(_: Question) -> Reply:
+        ready.wait(5)
+        return says("At last.")
+
+    with Backend(late) as slow:
+        more = {"BACKEND_URL": slow.url, "RESPONSE_DEADLINE": "1"}
+        env = {**FORWARD, **more, **world.upstash.settings}
+        form = {"CallSid": next(Machine.sids), "SpeechResult": "a ticket"}
+        first = Inside(env).post("/voice/process?turn=1&step=listen", form)
+        names = [f"call:{form['CallSid']}:1:{name}" for name in ("asked", "result", "lease")]
+        asked, result, _claim = world.upstash.quietly(*(["GET", name] for name in names))
+        assert 1 <= world.upstash.keys()[names[2]] <= 10
+        assert b"a ticket" in (asked if isinstance(asked, bytes) else b"")
+        assert result is None
+        still = Inside(env).post(held(first), {"CallSid": form["CallSid"]})
+        ready.set()
+        assert until(lambda: bool(world.upstash.quietly(["EXISTS", names[1]])[0]))
+        done = Inside(env).post(held(still), {"CallSid": form["CallSid"]})
+    assert b"At last." in done.body
+    assert len(slow.questions) == 1
+
+
+def test_a_caller_who_has_gone_on_is_not_pushed_back(world: World) -> None:
+    """The turn got another answer meanwhile, so that of the backend comes too late for a push."""
+    ready = threading.Event()
+
+    def late(_: Question) -> Reply:
+        ready.wait(10)
+        return says("Too late.")
+
+    with Backend(late) as slow, TwilioApi(TOKEN) as api:
+        more = {"BACKEND_URL": slow.url, "RESPONSE_DEADLINE": "1", "PUBLIC_URL": ORIGIN}
+        more |= {"TWILIO_AUTH_TOKEN": TOKEN}
+        with Instance({**FORWARD, **more, **world.upstash.settings, **api.settings}) as instance:
+            caller = Caller(instance, token=TOKEN, api=api, paused=False).ring().say("a ticket")
+            [back] = [each.url for each in caller.phone.webhooks if "turn=1" in each.url]
+            form = [("CallSid", caller.call_sid), ("AccountSid", api.account), ("ErrorUrl", back)]
+            signature = sign(TOKEN, ORIGIN + "/voice/fallback", form)
+            headers = {"Content-Type": FORM, "X-Twilio-Signature": signature}
+            gone_on = http_deliver(instance.url + "/voice/fallback", form, headers)
+            ready.set()
+            result = f"call:{caller.call_sid}:1:result"
+            assert until(lambda: bool(world.upstash.quietly(["EXISTS", result])[0]))
+            time.sleep(1)
+    assert b"How can I help you?" in gone_on.body
+    assert caller.held == 1
+    assert api.pushes == []
+
+
+@pytest.mark.parametrize("fault", ["502", "empty", "garbage", "no-result"])
+def test_a_single_fault_costs_nothing(world: World, fault: str) -> None:
+    """The store fails once: it is asked again within the webhook, and the guess is not lost."""
+    phone = world.line("menu").phone()
+    phone.ring()
+    phone.say("billing", confidence=0.2)
+    strikes = iter([fault])
+    world.upstash.fault = lambda command: next(strikes, None) if command[0] == "MGET" else None
+    phone.say("yes")
+    world.upstash.fault = None
+    assert phone.state == "dial"
+    assert "billing" in phone.heard[0]
+
+
+def test_a_connection_outlives_the_silence_between_two_turns(world: World) -> None:
+    """Callers think: six seconds later the store is asked over the same connection."""
+    line = world.line("forward")
+    phone = line.phone()
+    phone.ring()
+    kept = set(world.upstash.connections)
+    time.sleep(6)
+    phone.say("Ann, my bill")
+    assert set(world.upstash.connections) <= kept
+
+
+# --- what is decided and rendered ---
+
+TEXT: Final = st.text(max_size=60) | st.sampled_from(
+    ["", "yes", "no", "billing", "operator", "repeat", "one", "FORWARD_TO", "{heard}", "</Say>"]
+)
+STEPS: Final = [
+    *("start", "reason", "connect", "operator", "voicemail", "message_taken", "goodbye", "closed"),
+    *(
+        "blocked",
+        "too_many",
+        "menu",
+        "to_billing",
+        "to_lost_and-found",
+        "listen",
+        "think",
+        "a",
+        "b",
+    ),
+]
+STEP_NAMES: Final = st.sampled_from(STEPS) | TEXT
+NUMBER: Final = st.integers(0, 105)
+ANSWERS: Final = st.builds(
+    main.Answer,
+    say=TEXT,
+    then=st.sampled_from(["listen", "transfer", "voicemail", "hangup"]) | TEXT,
+    to=st.sampled_from(["", "FORWARD_TO", "billing", "+19005550100"]) | TEXT,
+    failed=st.booleans(),
+)
+HEARD: Final = st.builds(
+    main.Heard,
+    speech=TEXT,
+    confidence=st.none() | st.floats(),
+    keys=st.text("0123456789*#", max_size=3),
+    dial=st.sampled_from(["", "", "", "completed", "busy", "no-answer", "failed"]) | TEXT,
+    recording=st.sampled_from(["", "", "", "https://api.example/RE1"]) | TEXT,
+    entrance=STEP_NAMES,
+    again=st.booleans(),
+    answer=st.none() | ANSWERS,
+)
+CALLS: Final = st.builds(
+    main.Call,
+    turn=NUMBER,
+    step=STEP_NAMES,
+    misses=NUMBER,
+    guess=STEP_NAMES,
+    quote=TEXT,
+    prompt=TEXT,
+    recording=TEXT,
+)
+WAY: Final = st.sampled_from(STEPS)
+OWN_STEPS: Final = st.one_of(
+    st.builds(main.Ask, say=TEXT, routes=st.dictionaries(TEXT, WAY, max_size=3)),
+    st.builds(main.Ask, say=TEXT, then=WAY, keys=st.none() | st.integers(1, 5)),
+    st.builds(main.Transfer, to=TEXT, say=TEXT, unanswered=WAY),
+    st.builds(main.Voicemail, say=TEXT, then=WAY),
+    st.builds(main.End, say=TEXT),
+    st.builds(main.Tell, say=TEXT, then=st.sampled_from(["reason", "menu", "goodbye"])),
+)
+OWN: Final = st.dictionaries(st.sampled_from(["a", "b", "menu", "reason"]), OWN_STEPS, max_size=3)
+SETTINGS: Final = {
+    name: main.read_settings(
+        {"TWILIO_AUTH_TOKEN": TOKEN, **env}
+        | ({"BACKEND_URL": "https://backend.example"} if "BACKEND_URL" in env else {})
+    )
+    for name, env in LINES.items()
+}
+ENDS_A_TURN: Final = (main.Ask, main.Transfer, main.Voicemail, main.Consult, main.End, main.Refuse)
+
+
+def plan_of(name: str, own: Mapping[str, main.Step] | None = None) -> main.Plan:
+    """The plan of one of LINES, with some steps of somebody's own."""
+    known = SETTINGS[name]
+    return main.Plan({**main.flow(known), **(own or {})}, known.words, known.numbers)
+
+
+@settings(STEADY, max_examples=250)
+@given(name=NAMES, call=CALLS, heard=HEARD)
+def test_every_call_has_an_answer_to_everything(
+    name: str, call: main.Call, heard: main.Heard
+) -> None:
+    """No state and no webhook is without a decision: one turn later somebody is waited for."""
+    plan = plan_of(name)
+    after, reply = main.decide(plan, call, heard)
+    assert after.turn == call.turn + 1
+    assert isinstance(reply.step, ENDS_A_TURN)
+    assert isinstance(reply.step, main.Consult) or plan.flow.get(after.step) in (reply.step, None)
+    assert main.decide(plan, call, heard) == (after, reply)
+
+
+@settings(STEADY, max_examples=200)
+@given(name=NAMES, call=CALLS, heard=HEARD, own=OWN)
+def test_every_answer_is_twiml(
+    name: str, call: main.Call, heard: main.Heard, own: dict[str, main.Step]
+) -> None:
+    """Any decision, with any table of steps, is a document that Twilio takes; no other number."""
+    plan = plan_of(name, own)
+    after, reply = main.decide(plan, call, heard)
+    assume(not isinstance(reply.step, main.Consult))  # the backend comes next: nothing is rendered
+    twiml = main.render(SETTINGS[name], plan, after, reply)
+    assert [problem for problem in judge(twiml, ORIGIN) if problem.broken] == []
+    known = known_of(twiml)
+    assert known.dialled <= set(SETTINGS[name].numbers.values())
+    if after.turn <= main.LAST_TURN and known.target:
+        assert turn_of(known.target) == after.turn
+
+
+@settings(STEADY, max_examples=200)
+@given(words=st.text(st.characters(), max_size=200), limit=st.integers(1, 50))
+def test_whatever_is_spoken_can_be_spoken(words: str, limit: int) -> None:
+    """Cleaned words are short, fit into XML and JSON, and are left as they are a second time."""
+    kept = main.clean(words, limit)
+    assert len(kept) <= limit
+    assert main.clean(kept, limit) == kept
+    assert parsed(f"<a>{escape(kept)}</a>").text == (kept or None)
+    assert json.loads(json.dumps(kept)) == kept
+
+
+# --- who asks ---
+
+URL_LETTERS: Final = string.ascii_letters + string.digits + "-._~%&=/?+"
+TARGETS: Final = st.text(URL_LETTERS, max_size=30).map("/voice".__add__)
+NAMED: Final = st.dictionaries(st.text("ABcd12", max_size=5), st.text(max_size=8), max_size=6)
+
+
+def verified(target: str, form: Mapping[str, str], signature: str) -> bool:
+    """Whether the line believes that Twilio sent this."""
+    body = urlencode(form).encode()
+    headers = {"Content-Type": FORM, "X-Twilio-Signature": signature}
+    request = Request(environ("POST", target, body, headers))
+    known = main.read_settings({"TWILIO_AUTH_TOKEN": f"other,{TOKEN}", "PUBLIC_URL": ORIGIN})
+    try:
+        return main.verify(known, request) == ORIGIN
+    except main.Rejected as refusal:
+        assert refusal.status == 403
+        return False
+
+
+def altered(text: str, at: int, letter: str) -> str:
+    """The text with another letter at one place."""
+    place = at % len(text)
+    return text[:place] + letter + text[place + 1 :]
+
+
+@settings(STEADY, max_examples=250)
+@given(target=TARGETS, form=NAMED, at=st.integers(0), letter=st.sampled_from(URL_LETTERS))
+def test_a_signature_is_for_one_url(
+    target: str, form: dict[str, str], at: int, letter: str
+) -> None:
+    """What Twilio signed is believed; with any one letter of its URL changed it is not."""
+    signature = sign(TOKEN, ORIGIN + target, list(form.items()))
+    assert verified(target, form, signature)
+    other = target[0] + altered(target[1:], at, letter)
+    assert verified(other, form, signature) == (other == target)
+
+
+@settings(STEADY, max_examples=250)
+@given(form=NAMED, which=st.integers(0), at=st.integers(0), letter=st.characters(codec="utf-8"))
+def test_a_signature_is_for_one_form(
+    form: dict[str, str], which: int, at: int, letter: str
+) -> None:
+    """With any one letter of any field's value changed, or one more, a webhook is nobody's."""
+    signature = sign(TOKEN, ORIGIN + "/voice", list(form.items()))
+    assert verified("/voice", form, signature)
+    assume(form)
+    name = sorted(form)[which % len(form)]
+    value = form[name]
+    longer = form | {name: value + letter}
+    assert not verified("/voice", longer, signature)
+    assume(value and altered(value, at, letter) != value)
+    assert not verified("/voice", form | {name: altered(value, at, letter)}, signature)
+
+
+@settings(STEADY, max_examples=250)
+@given(form=NAMED, at=st.integers(0), letter=st.characters(codec="latin-1"), cut=st.integers(0))
+def test_a_signature_counts_whole(form: dict[str, str], at: int, letter: str, cut: int) -> None:
+    """A signature with one letter changed, or a part of one, is none."""
+    signature = sign(TOKEN, ORIGIN + "/voice", list(form.items()))
+    assert not verified("/voice", form, signature[: cut % len(signature)])
+    assert not verified("/voice", form, signature + letter)
+    other = altered(signature, at, letter)
+    assert verified("/voice", form, other) == (other == signature)
+
+
+# --- records ---
+
+FLOATS: Final = st.floats(allow_nan=False)
+KEPT: Final = st.text(max_size=40)
+COUNT: Final = st.integers(0, 10**9)
+RECORDS: Final = st.builds(
+    main.Record,
+    **dict.fromkeys(("turn", "misses", "ms", "hold"), COUNT),
+    **dict.fromkeys(("step", "guess", "quote", "prompt", "recording", "twiml"), KEPT),
+    **dict.fromkeys(("asker", "heard", "keys", "dial", "said"), KEPT),
+    at=FLOATS,
+)
+ASKED: Final = st.builds(
+    main.Asked, speech=KEPT, confidence=st.none() | FLOATS, keys=KEPT, at=FLOATS, step=KEPT
+)
+PLAIN_ANSWERS: Final = st.builds(main.Answer, say=KEPT, then=KEPT, to=KEPT, failed=st.booleans())
+ANY_RECORD: Final = st.one_of(RECORDS, ASKED, PLAIN_ANSWERS)
+JSON: Final = st.recursive(
+    st.none() | st.booleans() | st.integers() | FLOATS | KEPT,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(KEPT, inner, max_size=2),
+    max_leaves=4,
+)
+READ: Final[Any] = main.read_as  # the kind is chosen at run time
+
+
+@settings(STEADY, max_examples=200)
+@given(record=ANY_RECORD, more=st.dictionaries(KEPT, JSON, max_size=3))
+def test_a_cell_says_what_was_written_into_it(
+    record: main.Record | main.Asked | main.Answer, more: dict[str, Any]
+) -> None:
+    """A record is read as it was written, and what another release added to it is ignored."""
+    value = main.written(record)
+    assert READ(type(record), value) == record
+    newer = {f"{name} of a newer release": each for name, each in more.items()}
+    assert READ(type(record), json.dumps(newer | json.loads(value))) == record
+
+
+@settings(STEADY, max_examples=200)
+@given(record=RECORDS, wrong=st.dictionaries(st.sampled_from(fields(main.Record)), JSON))
+def test_a_field_of_another_type_counts_as_missing(
+    record: main.Record, wrong: dict[Any, Any]
+) -> None:
+    """Whatever stands in a cell, what is read from it has the types that the code relies on."""
+    known = json.loads(main.written(record)) | {f.name: value for f, value in wrong.items()}
+    read = main.read_as(main.Record, json.dumps(known))
+    assert read is not None
+    for each in fields(main.Record):
+        kinds = (int, float) if isinstance(each.default, float) else (type(each.default),)
+        assert isinstance(getattr(read, each.name), kinds)
+
+
+@settings(STEADY, max_examples=200)
+@given(value=KEPT | JSON.map(json.dumps) | st.binary(max_size=40).map(repr))
+def test_rubbish_in_a_cell_is_read_as_nothing_or_as_a_record(value: str) -> None:
+    """No text in a cell is an exception."""
+    for kind in (main.Record, main.Asked, main.Answer):
+        read = READ(kind, value)
+        assert read is None or isinstance(read, kind)
+
+
+SAVED: Final = sorted(Path(__file__).parent.glob("records/*.json"))
+
+
+@settings(STEADY, max_examples=100)
+@given(path=st.sampled_from(SAVED), dropped=st.sets(st.sampled_from(fields(main.Record))))
+def test_any_part_of_an_old_record_is_enough(path: Path, dropped: set[Any]) -> None:
+    """A release that had never heard of some fields wrote records that still carry a call on."""
+    cell = json.loads(path.read_text(encoding="utf-8"))["cell"]
+    names = {each.name for each in dropped} - {"twiml"}
+    older = {name: value for name, value in cell.items() if name not in names}
+    record = main.read_record(json.dumps(older))
+    assert record is not None
+    assert record.twiml == cell["twiml"]
+    after, reply = main.decide(plan_of("menu"), record, main.Heard(speech="billing"))
+    assert after.turn == record.turn + 1
+    assert isinstance(reply.step, ENDS_A_TURN)
