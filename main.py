@@ -1313,7 +1313,8 @@ PAUSES: Final = (1, 2, 4, 8, 0)  # seconds after each attempt; there is none aft
 LEASE: Final = 8  # seconds: so long a dead worker delays its successor
 LOOK: Final = 0.8  # seconds between looks for an answer that another instance works on
 HISTORY: Final = 20  # turns that the backend is told about
-WORKERS: Final = 64  # questions and events that one instance works on at once
+WORKERS: Final = 64  # questions, and events, that one instance works on at once
+Outcome = Answer | Literal["hold", "push"]  # what a webhook says: an answer, or how it holds
 
 
 class BackendFailed(Exception):
@@ -1326,15 +1327,20 @@ class BackendFailed(Exception):
 
 @dataclass(slots=True)
 class Job:
-    """A question that this instance works on. `waiting` webhooks will speak its answer at once."""
+    """A question to the backend. `waiting` webhooks will speak its answer at once."""
 
     hook: Hook
     asked: Asked
-    renewed: Moment
     owner: str = field(default_factory=lambda: os.urandom(8).hex())
+    renewed: Moment = 0  # when the lease was surely ours
     answer: Answer | None = None
     done: threading.Event = field(default_factory=threading.Event)
     waiting: int = 1
+
+    @property
+    def lease(self) -> str:
+        """The key of the cell that says whose work it is."""
+        return self.hook.slow("lease")
 
 
 def read_answer(body: bytes, numbers: Mapping[str, str]) -> Answer:
@@ -1370,7 +1376,7 @@ class Desk:
         token = settings.backend_token
         login = {"Authorization": f"Bearer {token}"} if token else {}
         self.wire = Wire(settings.backend_url, **login)
-        self.lock, self.jobs, self.keeping = threading.Lock(), dict[str, Job](), False
+        self.lock, self.jobs = threading.Lock(), dict[str, Job]()
         # At most half of the server's threads wait for slow work: the others answer new calls.
         self.waits = threading.BoundedSemaphore(max(1, settings.threads // 2))
         self.hands = threading.BoundedSemaphore(WORKERS)
@@ -1379,59 +1385,50 @@ class Desk:
         """Cells for work that no webhook waits for."""
         return Cells(self.store, time.monotonic() + seconds)
 
-    def answer(
-        self, hook: Hook, asked: Asked, known: Answer | None, cells: Cells, until: Moment
-    ) -> Answer | Literal["hold", "push"]:
+    def answer(self, job: Job, known: Answer | None, cells: Cells, until: Moment) -> Outcome:
         """The backend's answer if it comes before the moment, else how to hold the caller.
 
         Of all who could speak an answer exactly one does: the webhook that waits for the worker in
         this process; where none waits, whoever settles the cell `voice`, a look or the push.
         """
-        if not known and time.time() > asked.at + PATIENCE:
-            known = self.conclude(hook, Answer(failed=True))
-        job, known = (None, known) if known else self.wait(hook, asked, cells, until)
+        if not known and time.time() > job.asked.at + PATIENCE:
+            known = self.conclude(job, Answer(failed=True))
+        here, known = (False, known) if known else self.wait(job, cells, until)
         if not known:
             return "hold"
-        if job or hook.pushed or not self.settings.rest_login:
+        if here or job.hook.pushed or not self.settings.rest_login:
             return known
-        return known if cells.settle(hook.slow("voice"), "look") == "look" else "push"
+        return known if cells.settle(job.hook.slow("voice"), "look") == "look" else "push"
 
-    def wait(
-        self, hook: Hook, asked: Asked, cells: Cells, until: Moment
-    ) -> tuple[Job | None, Answer | None]:
-        """An answer if it comes in time, and the job if its worker is in this process."""
+    def wait(self, job: Job, cells: Cells, until: Moment) -> tuple[bool, Answer | None]:
+        """Whether the work is done in this process, and the answer if it comes in time."""
         with place(self.waits) as may_wait:
             moment = until if may_wait else 0
             while True:
-                if job := self.join(hook, asked, cells):
-                    return job, self.listen(job, moment)
-                (known,) = cells.read(hook.slow("result"))
+                if mine := self.join(job, cells):
+                    return True, self.listen(mine, moment)
+                (known,) = cells.read(job.hook.slow("result"))
                 if known or time.monotonic() + LOOK > moment:
-                    return None, read_as(Answer, known)
+                    return False, read_as(Answer, known)
                 time.sleep(LOOK)
 
-    def join(self, hook: Hook, asked: Asked, cells: Cells) -> Job | None:
-        """This instance's job for a question: the one under way, or a new one if it is free."""
-        key, job = hook.slow("lease"), Job(hook, asked, renewed=time.monotonic())
+    def join(self, job: Job, cells: Cells) -> Job | None:
+        """This instance's job for a question: the one under way, or the new one if it is free."""
         with self.lock:
-            if mine := self.jobs.get(key):
+            if mine := self.jobs.get(job.lease):
                 mine.waiting += 1
                 return mine
-        if cells.settle(key, job.owner, LEASE) != job.owner:
-            return None
-        if not self.hands.acquire(blocking=False):
-            self.drop(job)
+            full = len(self.jobs) >= WORKERS
+        job.renewed = time.monotonic()
+        if full or cells.settle(job.lease, job.owner, LEASE) != job.owner:
             return None
         with self.lock:
-            mine = self.jobs.setdefault(key, job)
-            mine.waiting += mine is not job  # Redis had forgotten the lease of another thread
-            keep, self.keeping = not self.keeping, True
+            mine = self.jobs.setdefault(job.lease, job)
+            mine.waiting += mine is not job  # Redis had forgotten the lease of a job of ours
+            mine.owner, mine.renewed = job.owner, job.renewed
         if mine is job:
             in_background(self.work, job)
-        else:
-            self.hands.release()
-        if keep:
-            in_background(self.keep)
+            in_background(self.keep, job)
         return mine
 
     def listen(self, job: Job, until: Moment) -> Answer | None:
@@ -1445,24 +1442,23 @@ class Desk:
         """Ask, settle the answer, and see that the caller hears it."""
         answer = Answer(failed=True)
         try:
-            answer = self.conclude(job.hook, self.consult(job))
+            answer = self.conclude(job, self.consult(job))
         except Exception as error:  # not even a bug of ours may leave a caller on hold
             log("error", "slow work failed", call=job.hook.call_sid, cause=cause(error))
         with self.lock:
             job.answer, speaker = answer, job.waiting > 0
-            del self.jobs[job.hook.slow("lease")]
+            del self.jobs[job.lease]
         job.done.set()
-        self.hands.release()
         if not speaker and self.settings.rest_login:
             self.push(job)
         self.drop(job)
 
-    def conclude(self, hook: Hook, answer: Answer) -> Answer:
+    def conclude(self, job: Job, answer: Answer) -> Answer:
         """Settle the answer of a turn; the answer that stands."""
+        stood = written(answer)
         with suppress(StoreUnavailable):
-            stood = self.cells().settle(hook.slow("result"), written(answer))
-            return read_as(Answer, stood) or answer
-        return answer
+            stood = self.cells().settle(job.hook.slow("result"), stood)
+        return read_as(Answer, stood) or answer
 
     def consult(self, job: Job) -> Answer:
         """Ask until the backend answers, fails for good, or nobody is there to hear it."""
@@ -1473,7 +1469,7 @@ class Desk:
                 return known or Answer(failed=True)
             try:
                 moment = min(time.monotonic() + ATTEMPT, until)
-                return self.question(job.hook, job.asked, history, moment)
+                return self.question(job, history, moment)
             except BackendFailed as error:
                 log("error", "backend failed", call=job.hook.call_sid, cause=str(error))
                 if error.final or not pause or time.monotonic() + pause > until:
@@ -1483,22 +1479,19 @@ class Desk:
 
     def remember(self, job: Job) -> tuple[Answer | None, bool, list[dict[str, str]]]:
         """What stands by now: an answer, that the caller is gone, what was said in the call."""
-        first = max(1, job.hook.turn - HISTORY + 1)
-        turns = map(job.hook.cell, range(first, job.hook.turn + 1))
+        hook, after = job.hook, job.hook.turn + 1
+        turns = map(hook.cell, range(max(1, after - HISTORY), after))
         try:
-            known, end, *past = self.cells().read(
-                job.hook.slow("result"), job.hook.cell("end"), *turns
-            )
+            known, end, *past = self.cells().read(hook.slow("result"), hook.cell("end"), *turns)
         except StoreUnavailable:
             return None, False, []
-        records = [record for record in map(read_record, past) if record]
+        records = filter(None, map(read_record, past))
         history = [{"heard": r.heard or r.keys, "said": r.said[:SPOKEN]} for r in records]
         return read_as(Answer, known), end is not None, history
 
-    def question(
-        self, hook: Hook, asked: Asked, history: Sequence[Mapping[str, str]], until: Moment
-    ) -> Answer:
+    def question(self, job: Job, history: Sequence[dict[str, str]], until: Moment) -> Answer:
         """One attempt at the backend. Raises BackendFailed."""
+        hook, asked = job.hook, job.asked
         message = {
             "call_sid": hook.call_sid,
             "turn": hook.turn,
@@ -1510,20 +1503,20 @@ class Desk:
             "language": self.settings.language,
             "history": history,
         }
-        body = self.post(message, f"{hook.call_sid}:{hook.turn}", until)
-        return read_answer(body, self.plan.numbers)
+        key = f"{hook.call_sid}:{hook.turn}"
+        return read_answer(self.post(message, key, until), self.plan.numbers)
 
-    def question_once(self, hook: Hook, asked: Asked, until: Moment) -> Answer:
+    def question_once(self, job: Job, until: Moment) -> Answer:
         """Redis is away: a single attempt, while the webhook waits. Failed if nothing comes."""
         with place(self.waits) as may_wait, suppress(BackendFailed):
             if may_wait:
-                return self.question(hook, asked, [], until)
+                return self.question(job, [], until)
         return Answer(failed=True)
 
     def post(self, message: Mapping[str, Any], key: str, until: Moment) -> bytes:
         """Bring the backend a message; the body of its answer. Raises BackendFailed."""
+        body = json.dumps(message).encode()
         try:
-            body = json.dumps(message).encode()
             status, answer = self.wire.post(body, until, Idempotency_Key=key)
         except (OSError, HTTPException) as error:
             raise BackendFailed(cause(error)) from None
@@ -1532,20 +1525,13 @@ class Desk:
             raise BackendFailed(f"it answered {status}", final=final)
         return answer
 
-    def keep(self) -> None:
-        """Renew the leases of all jobs, as long as there are any."""
-        while True:
-            time.sleep(LEASE / 4)
-            with self.lock:
-                jobs = list(self.jobs.values())
-                self.keeping = bool(jobs)
-            if not jobs:
-                return
-            for job in filter(self.holds, jobs):
-                now = time.monotonic()
-                with suppress(StoreUnavailable):
-                    if self.cells(1).renew(job.hook.slow("lease"), LEASE) == job.owner:
-                        job.renewed = now
+    def keep(self, job: Job) -> None:
+        """Renew a lease until the work is done or the lease is lost."""
+        while not job.done.wait(LEASE / 4) and self.holds(job):
+            now = time.monotonic()
+            with suppress(StoreUnavailable):
+                if self.cells(1).renew(job.lease, LEASE) == job.owner:
+                    job.renewed = now
 
     def holds(self, job: Job) -> bool:
         """Whether a lease is surely still ours: nobody else can have it before it has run out."""
@@ -1555,13 +1541,11 @@ class Desk:
         """Give a lease back."""
         with suppress(StoreUnavailable):
             if self.holds(job):
-                self.cells(1).ask("DEL", job.hook.slow("lease"))
+                self.cells(1).ask("DEL", job.lease)
 
     def give_back(self) -> None:
         """A graceful stop: others need not wait until our leases have run out."""
-        with self.lock:
-            jobs = list(self.jobs.values())
-        for job in jobs:
+        for job in [*self.jobs.values()]:
             self.drop(job)
 
     def push(self, job: Job) -> None:
@@ -1596,10 +1580,10 @@ class Desk:
     def tell(self, hook: Hook, event: str, known: Mapping[str, Any]) -> bool:
         """Bring the backend one event. False: not yet, and to tell it again may help."""
         about = {"event": event, "call_sid": hook.call_sid, "from": hook.caller, "to": hook.called}
+        key = f"{hook.call_sid}:{event}"
         for pause in PAUSES:
             try:
-                key, moment = f"{hook.call_sid}:{event}", time.monotonic() + ATTEMPT
-                self.post({**about, **known}, key, moment)
+                self.post({**about, **known}, key, time.monotonic() + ATTEMPT)
                 with suppress(StoreUnavailable):
                     self.cells().settle(hook.cell(f"{event}:sent"), "1")
                 return True
@@ -1621,10 +1605,9 @@ def redirected(settings: Settings, call_sid: str, url: str) -> bool:
     from twilio.http.http_client import TwilioHttpClient
     from twilio.rest import Client
 
-    login = settings.rest_login or ("", "")
-    http = TwilioHttpClient(timeout=5)
+    name, secret = settings.rest_login or ("", "")
+    client = Client(name, secret, settings.account_sid, http_client=TwilioHttpClient(timeout=5))
     try:
-        client = Client(*login, account_sid=settings.account_sid, http_client=http)
         client.calls(call_sid).update(url=url, method="POST")
     except TwilioRestException as error:
         if error.code != 21220 and error.status != 429:
@@ -1973,7 +1956,7 @@ class Visit:
         """What the caller said, as the question to the backend that it is."""
         return Asked(heard.speech, heard.confidence, heard.keys, at=time.time(), step=step)
 
-    def consult(self, asked: Asked, known: Answer | None) -> Answer | Literal["hold", "push"]:
+    def consult(self, asked: Asked, known: Answer | None) -> Outcome:
         """The backend's answer to what the caller said, which is settled first; or how to hold."""
         hook, until = self.hook, self.moment(self.SLOW)
         if not self.away:
@@ -1981,9 +1964,9 @@ class Visit:
                 if not hook.hold:
                     stood = self.cells.settle(hook.slow("asked"), written(asked))
                     asked = read_as(Asked, stood) or asked
-                return self.desk.answer(hook, asked, known, self.cells, until)
+                return self.desk.answer(Job(hook, asked), known, self.cells, until)
             self.away = True
-        return self.desk.question_once(hook, asked, until)
+        return self.desk.question_once(Job(hook, asked), until)
 
     def hold(self, step: str, *, pushed: bool = False) -> str:
         """Not yet: words and a pause, then Twilio comes back to this same turn.

@@ -356,14 +356,14 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         "the answer is not settled",
-        'stood = self.cells().settle(hook.slow("result"), written(answer))',
-        "stood = written(answer)",
+        'stood = self.cells().settle(job.hook.slow("result"), stood)',
+        "pass",
         "test_properties.py::test_a_held_caller_is_answered_by_any_instance",
     ),
     Sabotage(
         "the claim is ignored",
-        "        if cells.settle(key, job.owner, LEASE) != job.owner:\n",
-        "        if not cells.settle(key, job.owner, LEASE):\n",
+        "full or cells.settle(job.lease, job.owner, LEASE) != job.owner:",
+        "full or not cells.settle(job.lease, job.owner, LEASE):",
         "test_properties.py::test_a_question_is_asked_by_one_instance",
     ),
     Sabotage(
@@ -374,8 +374,8 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         "another key for each attempt",
-        'f"{hook.call_sid}:{hook.turn}", until)',
-        'f"{hook.call_sid}:{until}", until)',
+        'key = f"{hook.call_sid}:{hook.turn}"',
+        'key = f"{hook.call_sid}:{until}"',
         "test_slow.py::test_a_backend_that_takes_a_second_is_not_noticed",
     ),
     Sabotage(
