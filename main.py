@@ -1050,8 +1050,8 @@ class SQLite:
 
     TABLE: Final = "CREATE TABLE IF NOT EXISTS cells(key TEXT PRIMARY KEY, value TEXT, ends REAL)"
     SET: Final = (
-        "INSERT INTO cells VALUES(?1, ?2, ?3) ON CONFLICT(key) DO UPDATE "
-        "SET value = ?2, ends = ?3 WHERE ends <= ?4 RETURNING value"
+        "INSERT INTO cells VALUES(?, ?, ?) ON CONFLICT(key) DO UPDATE "
+        "SET value = excluded.value, ends = excluded.ends WHERE cells.ends <= ? RETURNING value"
     )
     GET: Final = "SELECT value FROM cells WHERE key = ? AND ends > ?"
     RENEW: Final = "UPDATE cells SET ends = ? WHERE key = ? AND ends > ?"
