@@ -53,7 +53,7 @@ from html import escape
 from http.client import HTTPException, RemoteDisconnected
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -331,6 +331,15 @@ class Settings:
         return (self.account_sid, self.tokens[0]) if self.account_sid and self.tokens else None
 
     @property
+    def spoken(self) -> dict[str, str]:
+        """How sentences are said. Polly.Joanna and the like have a language of their own.
+
+        A voice with another language would make Say fail, and then en-GB would be silence.
+        """
+        own = "." in self.voice
+        return {"voice": self.voice} if own else {"voice": self.voice, "language": self.language}
+
+    @property
     def words(self) -> Mapping[str, str]:
         """The sentences of the language that is set, with the greeting that is set."""
         words = WORDS[self.language[:2]]
@@ -351,8 +360,9 @@ def read_settings(env: Mapping[str, str]) -> Settings:
         try:
             found[VARIABLES[name].name] = understand(value)
         except (ValueError, KeyError, OSError):
-            hidden = re.search("TWILIO|TOKEN|SECRET|REST_URL|BACKEND", name)
-            shown = "not usable" if hidden else repr(value[:60])
+            private = re.search("TWILIO|TOKEN|SECRET|REST_URL|BACKEND", name) or "@" in value
+            phones = re.sub("[0-9]{6,}", lambda digits: masked(digits[0]), value[:60])
+            shown = "not usable" if private else repr(phones)
             problems.append(f"{name} is {shown}; expected {expected}")
     settings = Settings(**found)
     problems += [said for holds, said in demands(settings, {*given}, env) if not holds]
@@ -472,13 +482,30 @@ def flow(settings: Settings) -> Flow:
     return table
 
 
-def dead_ends(table: Flow) -> Iterator[str]:
-    """What is wrong with a table, in plain words: names of steps that nobody wrote."""
+NEEDED: Final = (
+    *("start", "operator", "voicemail", "message_taken", "goodbye"),  # where `decide` goes itself
+    *("closed", "blocked", "too_many"),  # where a call may begin
+)
+
+
+def dead_ends(table: Flow, words: Mapping[str, str], numbers: Collection[str]) -> Iterator[str]:
+    """What is wrong with a table, in plain words: what it names and nobody wrote."""
+    for name in NEEDED:
+        if name not in table:
+            yield f"flow: there is no step {name!r}, and every line needs it"
     for name, step in table.items():
         ways = [getattr(step, way, "") for way in ("then", "unanswered", "listen", "failed")]
         for way in filter(None, [*ways, *getattr(step, "routes", {}).values()]):
             if way not in table:
                 yield f"flow: step {name!r} leads to {way!r}, and there is no such step"
+        said = getattr(step, "say", "ask_menu")
+        if re.fullmatch("[a-z_]+", said) and said not in words:
+            yield f"flow: step {name!r} says {said!r}, and WORDS has no such sentence"
+        for blank in re.findall(r"{(\w+)}", words.get(said, said)):
+            if blank not in ("heard", "menu", "name"):
+                yield f"flow: step {name!r} says {{{blank}}}, which nothing fills in"
+        if isinstance(step, Transfer) and step.to not in ("FORWARD_TO", *numbers):
+            yield f"flow: step {name!r} calls {step.to!r}, which is no department"
 
 
 # ---- core --------------------------------------------------------------------------------------
@@ -491,6 +518,7 @@ AGAIN: Final = "*"  # in place of a step: the same question once more
 MISSES: Final = 3  # silence or nonsense this often in a row: a person
 SPOKEN: Final = 1000  # characters kept of what a caller said
 SAID: Final = 2500  # characters in one Say; Twilio's limit for Polly is 3000 (error 13521)
+ENCODED: Final = 4500  # bytes of one Say, URL-encoded: the other limit of error 13521
 UNFIT: Final = dict.fromkeys((*range(0x20), 0x7F, 0xFFFE, 0xFFFF), " ")  # forbidden in XML
 
 
@@ -566,6 +594,14 @@ def clean(words: str, limit: int = SPOKEN) -> str:
     """Text that is safe to keep and to speak: no character that XML forbids, bounded length."""
     whole = " ".join(words[: 4 * limit].translate(UNFIT).encode("utf-8", "ignore").decode().split())
     return whole if len(whole) <= limit else whole[:limit].rsplit(" ", 1)[0]
+
+
+def sayable(words: str) -> str:
+    """What one Say can hold."""
+    whole = clean(words, SAID)
+    while len(quote(whole)) > ENCODED:
+        whole = clean(whole, len(whole) * 9 // 10)
+    return whole
 
 
 def folded(words: str) -> str:
@@ -656,9 +692,11 @@ def asked(plan: Plan, call: Call, heard: Heard, ask: Ask) -> tuple[Call, Reply]:
     if not heard.keys and not heard.speech:
         return missed(plan, call, ask, "not_heard")
     words = folded(heard.speech)
-    if call.guess and not heard.keys and mentions(words, *plan.list("words_no")):
-        return missed(plan, call, ask, "")
     ways = by_key(ask, heard.keys) if heard.keys else by_word(plan, call, ask, words)
+    if call.guess and not heard.keys and mentions(words, *plan.list("words_no")):
+        ways = [way for way in ways if way != call.guess]  # "no, billing"
+        if not ways:
+            return missed(plan, call, ask, "")
     sure = heard.keys or call.guess or heard.confidence is None or heard.confidence >= SURE
     match ways:
         case [] if ask.then and (ask.keys is None if heard.keys else words):
@@ -778,8 +816,8 @@ def render(settings: Settings, plan: Plan, call: Call, reply: Reply) -> str:
     speak = response
     if isinstance(reply.step, Ask):
         speak = response.append(gather(settings, plan, reply, reply.step, back)).verbs[-1]
-    for words in filter(None, (clean(words, SAID) for words in reply.says)):
-        speak.say(words, voice=settings.voice, language=settings.language)
+    for words in filter(None, map(sayable, reply.says)):
+        speak.say(words, **settings.spoken)
     match reply.step:
         case Transfer(to=to):
             dial = response.dial(action=back, answer_on_bridge=True, timeout=RING, time_limit=TALK)
@@ -822,7 +860,7 @@ def render_hold(settings: Settings, plan: Plan, back: str, nth: int) -> str:
     name, seconds = HOLDS[min(nth, len(HOLDS) - 1)]
     response = VoiceResponse()
     if name:
-        response.say(plan.sentence(name), voice=settings.voice, language=settings.language)
+        response.say(plan.sentence(name), **settings.spoken)
     response.pause(length=seconds)
     response.redirect(back)
     return str(response)
@@ -831,7 +869,7 @@ def render_hold(settings: Settings, plan: Plan, back: str, nth: int) -> str:
 def render_apology(settings: Settings, plan: Plan) -> str:
     """What is left when our own code fails: an apology, a person if there is one. No state."""
     response = VoiceResponse()
-    voice = {"voice": settings.voice, "language": settings.language}
+    voice = settings.spoken
     response.say(plan.sentence("apology"), **voice)
     for number in list(plan.numbers.values())[:1]:
         response.dial(answer_on_bridge=True, timeout=RING, time_limit=TALK).number(number)
@@ -997,8 +1035,9 @@ class Wire:
         def dial() -> None:
             try:
                 made.set_result(self.open(max(until - time.monotonic(), 0.01)))
-            except OSError as error:
-                made.set_exception(error)
+            except Exception as error:  # a name that is none is a UnicodeError
+                known = isinstance(error, OSError)
+                made.set_exception(error if known else OSError("no such host"))
 
         in_background(dial)
         return made.result(timeout=left(until))
@@ -1045,6 +1084,14 @@ class Upstash(Redis):
         return result
 
 
+class Connection(sqlite3.Connection):
+    """A connection that is closed when its thread is gone."""
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.ProgrammingError):  # it never came to be
+            self.close()
+
+
 class SQLite:
     """An SQLite file that several processes share, and that survives their being killed."""
 
@@ -1063,7 +1110,8 @@ class SQLite:
         """One statement on this thread's own connection, made after the server has forked."""
         db: sqlite3.Connection | None = getattr(self.local, "db", None)
         if db is None:
-            db = sqlite3.connect(self.path, isolation_level=None, timeout=left(until))
+            db = Connection(self.path, isolation_level=None, check_same_thread=False)
+            db.execute(f"PRAGMA busy_timeout={int(left(until) * 1000)}")
             for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", self.TABLE):
                 db.execute(statement)
             db.execute("DELETE FROM cells WHERE ends <= ?", (time.time(),))
@@ -1122,13 +1170,13 @@ class Cells:
         """The values, None where a cell is empty."""
         return self.ask("MGET", *keys, until=until)
 
-    def look_again(self, key: str) -> str | None:
+    def look_again(self, key: str, until: Moment = 0) -> str | None:
         """A cell that must be there: GETEX is a write to Redis, so only the primary answers it."""
-        return self.ask("GETEX", key)[0]
+        return self.ask("GETEX", key, until=until)[0]
 
-    def settle(self, key: str, value: str, ttl: int = DAY) -> str:
+    def settle(self, key: str, value: str, ttl: int = DAY, until: Moment = 0) -> str:
         """Write the cell if it is empty; either way what stands in it now."""
-        (stood,) = self.ask("SET", key, value, "NX", "GET", "EX", str(ttl))
+        (stood,) = self.ask("SET", key, value, "NX", "GET", "EX", str(ttl), until=until)
         return value if stood is None else stood
 
     def renew(self, key: str, ttl: int) -> str | None:
@@ -1189,14 +1237,18 @@ def verify(settings: Settings, request: Request) -> str:
     headers, target = request.headers, request.environ["RAW_URI"]  # request.url would be decoded
     host = headers.get("X-Forwarded-Host") or headers.get("Host", "")
     base = settings.public_url or f"{headers.get('X-Forwarded-Proto', request.scheme)}://{host}"
+    try:
+        form = request.form
+    except RequestEntityTooLarge:  # a form of a thousand parts, and it is not known yet whose
+        raise Rejected(413, "A form may have 1000 fields.") from None
     signature = headers.get("X-Twilio-Signature", "").encode()
     for token in settings.tokens:
         sign = RequestValidator(token).compute_signature
         for origin_ in {base, re.sub(r"^(https://.*):\d+$", r"\1", base)}:
-            if hmac.compare_digest(sign(origin_ + target, request.form).encode(), signature):
+            if hmac.compare_digest(sign(origin_ + target, form).encode(), signature):
                 return base
     shown = (base + target)[:300]
-    log("warning", "signature refused", url=shown, fields=sorted(request.form)[:40])
+    log("warning", "signature refused", url=shown, fields=[name[:40] for name in sorted(form)[:40]])
     raise Rejected(403, "This is not a request that Twilio signed with this line's token.")
 
 
@@ -1379,7 +1431,8 @@ class Desk:
         self.lock, self.jobs = threading.Lock(), dict[str, Job]()
         # At most half of the server's threads wait for slow work: the others answer new calls.
         self.waits = threading.BoundedSemaphore(max(1, settings.threads // 2))
-        self.hands = threading.BoundedSemaphore(WORKERS)
+        self.hands = threading.BoundedSemaphore(WORKERS)  # for events: no caller waits for them
+        self.telling: dict[tuple[str, ...], threading.Event] = {}
 
     def cells(self, seconds: float = 4) -> Cells:
         """Cells for work that no webhook waits for."""
@@ -1392,7 +1445,7 @@ class Desk:
         this process; where none waits, whoever settles the cell `voice`, a look or the push.
         """
         if not known and time.time() > job.asked.at + PATIENCE:
-            known = self.conclude(job, Answer(failed=True))
+            known = self.conclude(job, Answer(failed=True), cells)
         here, known = (False, known) if known else self.wait(job, cells, until)
         if not known:
             return "hold"
@@ -1420,7 +1473,8 @@ class Desk:
                 return mine
             full = len(self.jobs) >= WORKERS
         job.renewed = time.monotonic()
-        if full or cells.settle(job.lease, job.owner, LEASE) != job.owner:
+        moment = min(job.renewed + LOOK, cells.until)
+        if full or cells.settle(job.lease, job.owner, LEASE, moment) != job.owner:
             return None
         with self.lock:
             mine = self.jobs.setdefault(job.lease, job)
@@ -1453,11 +1507,11 @@ class Desk:
             self.push(job)
         self.drop(job)
 
-    def conclude(self, job: Job, answer: Answer) -> Answer:
+    def conclude(self, job: Job, answer: Answer, cells: Cells | None = None) -> Answer:
         """Settle the answer of a turn; the answer that stands."""
         stood = written(answer)
         with suppress(StoreUnavailable):
-            stood = self.cells().settle(job.hook.slow("result"), stood)
+            stood = (cells or self.cells()).settle(job.hook.slow("result"), stood)
         return read_as(Answer, stood) or answer
 
     def consult(self, job: Job) -> Answer:
@@ -1482,7 +1536,9 @@ class Desk:
         hook, after = job.hook, job.hook.turn + 1
         turns = map(hook.cell, range(max(1, after - HISTORY), after))
         try:
-            known, end, *past = self.cells().read(hook.slow("result"), hook.cell("end"), *turns)
+            cells, result = self.cells(), hook.slow("result")
+            known, end, *past = cells.read(result, hook.cell("end"), *turns)
+            known = known or cells.look_again(result)  # a replica may lag: do not ask twice
         except StoreUnavailable:
             return None, False, []
         records = filter(None, map(read_record, past))
@@ -1539,9 +1595,9 @@ class Desk:
 
     def drop(self, job: Job) -> None:
         """Give a lease back."""
-        with suppress(StoreUnavailable):
+        with suppress(Exception):  # asked once: a second DEL might hit a successor's lease
             if self.holds(job):
-                self.cells(1).ask("DEL", job.lease)
+                self.store.execute(["DEL", job.lease], time.monotonic() + 1)
 
     def give_back(self) -> None:
         """A graceful stop: others need not wait until our leases have run out."""
@@ -1564,15 +1620,32 @@ class Desk:
         except Exception as error:  # the next look brings the answer all the same
             log("error", "push failed", call=hook.call_sid, cause=cause(error))
 
+    def leave_alone(self, hook: Hook) -> None:
+        """Redis was away and a person took over: no push may fetch the caller out of that talk."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            with suppress(StoreUnavailable):
+                self.cells().settle(hook.slow("voice"), "person")
+                return
+            time.sleep(LEASE / 4)
+
     def tell_soon(self, hook: Hook, events: Mapping[str, Mapping[str, Any]]) -> threading.Event:
         """Bring the backend events in the background, in order. Set when there is no more to do."""
-        done = threading.Event()
+        key = (hook.call_sid, *events)
+        with self.lock:
+            if under_way := self.telling.get(key):
+                return under_way
+            done = self.telling[key] = threading.Event()
 
         def tell() -> None:
-            with place(self.hands) as free:
-                told = [free and self.tell(hook, name, known) for name, known in events.items()]
-            if all(told):
-                done.set()
+            try:
+                with place(self.hands) as free:
+                    told = [free and self.tell(hook, name, known) for name, known in events.items()]
+                if all(told):
+                    done.set()
+            finally:
+                with self.lock:
+                    del self.telling[key]
 
         in_background(tell)
         return done
@@ -1701,7 +1774,8 @@ class Line:
     def __init__(self, env: Mapping[str, str]) -> None:
         settings = read_settings(env)
         table = flow(settings)
-        self.settings = replace(settings, problems=(*settings.problems, *dead_ends(table)))
+        ends = dead_ends(table, settings.words, settings.numbers)
+        self.settings = replace(settings, problems=(*settings.problems, *ends))
         self.plan = Plan(table, settings.words, settings.numbers)
         self.store: Store = SQLite(settings.state_file)
         if settings.redis:
@@ -1851,7 +1925,7 @@ class Visit:
 
     # Shares of the deadline, counted from the webhook's arrival: after each, what comes next still
     # has time. The last tenth is for everything that is not under our control.
-    READ, SLOW, SETTLE = 0.45, 0.7, 0.9
+    READ, ASKED, SLOW, SETTLE = 0.45, 0.55, 0.7, 0.9
 
     def __init__(self, line: Line, hook: Hook, began: Moment) -> None:
         self.settings, self.plan, self.desk = line.settings, line.plan, line.desk
@@ -1907,12 +1981,12 @@ class Visit:
         hook, n = self.hook, self.hook.turn
         if n == 0:
             return Call(), None, None, None
-        slow = [f"{n}:asked", f"{n}:result"] if hook.hold else []
+        slow = [f"{n}:asked", f"{n}:result"] if hook.hold or hook.heard.again else []
         keys = [hook.cell(name) for name in (n, n + 1, *slow)]
         try:
             now, then, *rest = self.cells.read(*keys, until=self.moment(self.READ))
             if not now and not then:
-                now = self.cells.look_again(keys[0])
+                now = self.cells.look_again(keys[0], self.moment(self.ASKED))
         except StoreUnavailable:
             self.away = True
             now, then, rest = None, None, []
@@ -1931,7 +2005,8 @@ class Visit:
 
     def entrance(self) -> str:
         """The step at which a new call begins."""
-        if self.hook.caller in self.settings.blocked:
+        caller = self.hook.caller if re.fullmatch(E164, self.hook.caller) else "anonymous"
+        if caller in self.settings.blocked:
             return "blocked"
         if self.settings.calls_per_hour and self.too_many():
             return "too_many"
@@ -1962,10 +2037,12 @@ class Visit:
         if not self.away:
             with suppress(StoreUnavailable):
                 if not hook.hold:
-                    stood = self.cells.settle(hook.slow("asked"), written(asked))
+                    until_asked = self.moment(self.ASKED)
+                    stood = self.cells.settle(hook.slow("asked"), written(asked), DAY, until_asked)
                     asked = read_as(Asked, stood) or asked
                 return self.desk.answer(Job(hook, asked), known, self.cells, until)
-            self.away = True
+            if 0 < hook.hold < len(HOLDS):
+                return "hold"  # a worker may be at it: no second attempt beside it
         return self.desk.question_once(Job(hook, asked), until)
 
     def hold(self, step: str, *, pushed: bool = False) -> str:
@@ -1985,6 +2062,8 @@ class Visit:
         said = render(self.settings, self.plan, after, reply)
         self.trail |= {"from": call.step or None, "to": after.step}
         if self.away:
+            if self.hook.hold and self.settings.rest_login:
+                in_background(self.desk.leave_alone, self.hook)
             return said
         record = Record(
             **{f.name: getattr(after, f.name) for f in fields(Call)},

@@ -58,7 +58,7 @@ class Verdict(NamedTuple):
         return found[1] if found else ""
 
 
-CHECKED: Final = "if hmac.compare_digest(sign(origin_ + target, request.form).encode(), signature):"
+CHECKED: Final = "if hmac.compare_digest(sign(origin_ + target, form).encode(), signature):"
 REFUSED: Final = """\
     raise Rejected(403, "This is not a request that Twilio signed with this line's token.")
 """
@@ -72,8 +72,8 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         "settle overwrites",
-        'self.ask("SET", key, value, "NX", "GET", "EX", str(ttl))',
-        'self.ask("SET", key, value, "GET", "EX", str(ttl))',
+        'self.ask("SET", key, value, "NX", "GET", "EX", str(ttl), until=until)',
+        'self.ask("SET", key, value, "GET", "EX", str(ttl), until=until)',
         "test_line.py::test_the_first_webhook_costs_one_command_and_later_ones_two"
         " test_line.py::test_two_instances_answer_one_turn_alike"
         " test_line.py::test_the_second_of_two_different_webhooks_of_a_turn_hears_the_first",
@@ -86,8 +86,8 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         "no TTL",
-        'value, "NX", "GET", "EX", str(ttl))',
-        'value, "NX", "GET")',
+        'value, "NX", "GET", "EX", str(ttl), until=until)',
+        'value, "NX", "GET", until=until)',
         "test_calls.py::test_call_on_two_instances[greeting]",
     ),
     Sabotage(
@@ -154,13 +154,13 @@ SABOTAGES: Final = (
     Sabotage(
         "a part of a signature is enough",
         CHECKED,
-        "if hmac.compare_digest(sign(origin_ + target, request.form)[:9], signature.decode()[:9]):",
+        "if hmac.compare_digest(sign(origin_ + target, form)[:9], signature.decode()[:9]):",
         "test_properties.py::test_a_signature_counts_whole",
     ),
     Sabotage(
         "the comparison takes its time",
         CHECKED,
-        "if sign(origin_ + target, request.form).encode() == signature:",
+        "if sign(origin_ + target, form).encode() == signature:",
         "test_security.py::test_secrets_are_compared_in_constant_time",
     ),
     Sabotage(
@@ -220,7 +220,7 @@ SABOTAGES: Final = (
     # What is told.
     Sabotage(
         "problems show secrets",
-        'shown = "not usable" if hidden else repr(value[:60])',
+        'shown = "not usable" if private else repr(phones)',
         "shown = repr(value[:60])",
         "test_line.py::test_a_secret_is_never_shown",
     ),
@@ -350,20 +350,20 @@ SABOTAGES: Final = (
     # Slow work.
     Sabotage(
         "what was said is not settled first",
-        'stood = self.cells.settle(hook.slow("asked"), written(asked))',
+        'stood = self.cells.settle(hook.slow("asked"), written(asked), DAY, until_asked)',
         "stood = written(asked)",
         "test_properties.py::test_a_held_caller_is_answered_by_any_instance",
     ),
     Sabotage(
         "the answer is not settled",
-        'stood = self.cells().settle(job.hook.slow("result"), stood)',
+        'stood = (cells or self.cells()).settle(job.hook.slow("result"), stood)',
         "pass",
         "test_properties.py::test_a_held_caller_is_answered_by_any_instance",
     ),
     Sabotage(
         "the claim is ignored",
-        "full or cells.settle(job.lease, job.owner, LEASE) != job.owner:",
-        "full or not cells.settle(job.lease, job.owner, LEASE):",
+        "full or cells.settle(job.lease, job.owner, LEASE, moment) != job.owner:",
+        "full or not cells.settle(job.lease, job.owner, LEASE, moment):",
         "test_properties.py::test_a_question_is_asked_by_one_instance",
     ),
     Sabotage(

@@ -21,7 +21,7 @@ from html import escape
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urldefrag, urlencode, urlsplit
 from xml.etree import ElementTree
 
 import pytest
@@ -429,15 +429,16 @@ def test_a_caller_who_has_gone_on_is_not_pushed_back(world: World) -> None:
         with Instance({**FORWARD, **more, **world.upstash.settings, **api.settings}) as instance:
             caller = Caller(instance, token=TOKEN, api=api, paused=False).ring().say("a ticket")
             [back] = [each.url for each in caller.phone.webhooks if "turn=1" in each.url]
-            form = [("CallSid", caller.call_sid), ("AccountSid", api.account), ("ErrorUrl", back)]
-            signature = sign(TOKEN, ORIGIN + "/voice/fallback", form)
-            headers = {"Content-Type": FORM, "X-Twilio-Signature": signature}
-            gone_on = http_deliver(instance.url + "/voice/fallback", form, headers)
+            target = "/voice/process?" + urldefrag(back).url.partition("?")[2]
+            form = [("CallSid", caller.call_sid), ("AccountSid", api.account), ("Digits", "0")]
+            headers = {"Content-Type": FORM}
+            headers["X-Twilio-Signature"] = sign(TOKEN, ORIGIN + target, form)
+            gone_on = http_deliver(instance.url + target, form, headers)
             ready.set()
             result = f"call:{caller.call_sid}:1:result"
             assert until(lambda: bool(world.upstash.quietly(["EXISTS", result])[0]))
             time.sleep(1)
-    assert b"How can I help you?" in gone_on.body
+    assert b"<Dial" in gone_on.body
     assert caller.held == 1
     assert api.pushes == []
 

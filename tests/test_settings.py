@@ -141,7 +141,7 @@ def sid() -> str:
         ("anonymous", False),
         ("+15550100067", True),
         ("+1555010006", True),
-        ("unknown", True),
+        ("unknown", False),
     ],
 )
 def test_a_blocked_caller_is_turned_away(tmp_path: Path, caller: str, *, served: bool) -> None:
