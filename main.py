@@ -1031,6 +1031,7 @@ class Wire:
     def connect(self, until: Moment) -> socket.socket:
         """A fresh connection. DNS has no time-out and each address has its own: a thread waits."""
         made: Future[socket.socket] = Future()
+        seconds = left(until)
 
         def dial() -> None:
             try:
@@ -1039,8 +1040,16 @@ class Wire:
                 known = isinstance(error, OSError)
                 made.set_exception(error if known else OSError("no such host"))
 
+        def hang_up(late: Future[socket.socket]) -> None:
+            if not late.exception():
+                late.result().close()
+
         in_background(dial)
-        return made.result(timeout=left(until))
+        try:
+            return made.result(timeout=seconds)
+        except TimeoutError:
+            made.add_done_callback(hang_up)
+            raise
 
     def warm(self) -> None:
         """Connect before anybody asks, so that the first caller need not wait for it."""

@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from itertools import groupby
 from typing import Final, NamedTuple
 from urllib.parse import urldefrag, urljoin, urlsplit
 from xml.etree.ElementTree import Element
@@ -100,6 +101,7 @@ OUTCOMES: Final = {
     "canceled": "callee is called off",
 }
 REJECTED: Final = {"busy": "busy", "rejected": "no-answer"}
+EVERY_KEY: Final = "1234567890*#"  # what ends a Record that names no finishOnKey
 TALK_SECONDS: Final = 60
 MESSAGE_SECONDS: Final = 10
 IDLE_DOCUMENTS: Final = 20  # documents in a row without anything that takes the caller's time
@@ -178,12 +180,21 @@ class Phone:
         if not re.fullmatch(r"[0-9*#]+", keys):
             raise ValueError(f"not keys: {keys!r}")
         if self.state == "record":
-            return self.leave_message(key=keys[0])
-        self._input(f"caller presses {keys}")
-        digits = self._digits(keys)
+            return self._press_at_record(keys)
+        digits, pressed = self._digits(keys)
+        self._input(f"caller presses {pressed}")
         if not digits or "dtmf" not in self._verb.get("input", "dtmf").split():
             return self._run(self._nothing())
         return self._run(self._onward([("Digits", digits)]))
+
+    def _press_at_record(self, keys: str) -> list[str]:
+        """Only a key in finishOnKey ends a recording; of any other the tone is recorded."""
+        ends = self._verb.get("finishOnKey", EVERY_KEY)
+        if key := next((key for key in keys if key in ends), ""):
+            return self.leave_message(key=key)
+        self._input(f"caller presses {keys}")
+        self.tell(f"# the recording goes on: {f'only {ends}' if ends else 'no key'} ends it")
+        return self.heard
 
     def silent(self) -> list[str]:
         """Says and presses nothing until the line stops waiting."""
@@ -447,14 +458,14 @@ class Phone:
         self.clock.tick(self._number("timeout", 5))
         return self._onward([]) if self._verb.get("actionOnEmptyResult") == "true" else None
 
-    def _digits(self, keys: str) -> str:
-        """The keys that count; without a key that ends them, the timeout does."""
+    def _digits(self, keys: str) -> tuple[str, str]:
+        """The keys that count, and those up to the end; without an ending key, time ends them."""
         finish = self._verb.get("finishOnKey", "#")
         taken, ended, _ = keys.partition(finish) if finish else (keys, "", "")
         most = self._number("numDigits", len(taken) + 1)
         if not ended and len(taken) < most:
             self.clock.tick(self._number("timeout", 5))
-        return taken[:most]
+        return taken[:most], taken[:most] + (ended if len(taken) < most else "")
 
     def _dialled(self, outcome: str, duration: int | None = None) -> Fields:
         length = [] if duration is None else [("DialCallDuration", str(duration))]
@@ -549,14 +560,24 @@ class Phone:
         else:
             self.last_status = webhook
         self.webhooks.append(webhook)
-        while True:
-            try:
-                return self._attempt(webhook, limits.within(left))
-            except Failed as failed:
-                left -= failed.seconds
-                if left < 0.1 or webhook.attempts > limits.rc or not limits.retry(failed.kind):
-                    raise
-                self.tell(f"# twilio tries again: {failed.words}")
+        again: list[str] = []
+        try:
+            while True:
+                try:
+                    return self._attempt(webhook, limits.within(left))
+                except Failed as failed:
+                    left -= failed.seconds
+                    if left < 0.1 or webhook.attempts > limits.rc or not limits.retry(failed.kind):
+                        raise
+                    again.append(failed.words)
+        finally:
+            self._tell_attempts(again)
+
+    def _tell_attempts(self, again: Sequence[str]) -> None:
+        """Why a webhook was repeated: one line for as many attempts as failed alike."""
+        for why, alike in groupby(again):
+            times = len([*alike])
+            self.tell(f"# twilio tries again{f', {times} times' if times > 1 else ''}: {why}")
 
     def _attempt(self, webhook: Webhook, limits: Limits) -> Answer:
         webhook.attempts += 1

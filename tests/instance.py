@@ -15,6 +15,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,8 +30,11 @@ from typing import Any, Final, Self
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 LEFTOVERS: Final = ("TWILIO_", "UPSTASH_", "RAILWAY_")
+EXAMPLE: Final = (ROOT / ".env.example").read_text(encoding="utf-8")
+SETTINGS: Final = frozenset(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", EXAMPLE, re.MULTILINE))
 START_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 30.0
+SILENCE_SECONDS: Final = 1.0
 
 
 def free_port() -> int:
@@ -56,7 +60,9 @@ class Instance:
         self.restart()
 
     def _environment(self, env: Mapping[str, str]) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(LEFTOVERS)}
+        """What is exported here, without any setting of a line, and the settings of this one."""
+        foreign = {k: v for k, v in os.environ.items() if k not in SETTINGS}
+        kept = {k: v for k, v in foreign.items() if not k.startswith(LEFTOVERS)}
         return kept | {"THREADS": "8"} | dict(env) | {"PORT": str(self.port)}
 
     @property
@@ -108,6 +114,16 @@ class Instance:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+            self._await_silence()
+
+    def _await_silence(self) -> None:
+        """Waits until nobody listens any more: the last of a killed group may live on a moment."""
+        deadline = time.monotonic() + SILENCE_SECONDS
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)):
+                    return
+            time.sleep(0.01)
 
     def stop(self) -> float:
         """SIGTERM, as a deploy sends it; returns the seconds that the goodbye took (at most 30)."""

@@ -4,24 +4,33 @@ r"""A phone in the terminal that stands in for Twilio, and the doorway to its li
     python tests/phone.py --url https://line.example --token ...      # rings at one that runs
     printf 'Ann, my bill\n!answer 30\n' | python tests/phone.py --set FORWARD_TO=+15550100099
 
-Its output is a transcript: it can be kept as a test case. Tests import from here what call.py (a
-call), wire.py (one webhook), twiml.py (Twilio's rules) and transcript.py (calls as text) define.
+Its output is a transcript: it can be kept as a test case. Before it rings it prints what /healthz
+complains about. Nothing but --set configures the function that it starts, not what is exported.
+Tests import from here what call.py (a call), wire.py (one webhook), twiml.py (Twilio's rules) and
+transcript.py (calls as text) define.
 """
 
 import argparse
 import contextlib
+import difflib
+import http.client
+import json
 import math
 import os
 import re
+import select
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import textwrap
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from call import (
     MESSAGE_SECONDS,
@@ -34,7 +43,7 @@ from call import (
     Retried,
     Webhook,
 )
-from instance import Instance, free_port
+from instance import SETTINGS, Instance, free_port
 from transcript import Transcript, perform, run_script
 from twiml import Problem, judge
 from wire import LIMITS, Answer, Deliver, Failed, Fields, Limits, http_deliver, sign, signed_url
@@ -63,6 +72,7 @@ __all__ = [
     "signed_url",
 ]
 
+UNSURE: Final = 0.3
 COLOURS: Final = {
     "line:": "36",
     "line": "36;2",
@@ -75,10 +85,11 @@ COLOURS: Final = {
 WAITS: Final = {
     "gather": "you speak; #1 presses a key; an empty line is silence",
     "dial": "the callee: !answer [seconds], !busy, !no-answer, !fail",
-    "record": "after the beep: !message [seconds], #1 ends it",
+    "record": "after the beep: !message [seconds], ## ends it",
 }
 HELP: Final = """\
 # words              what the caller says
+# !unsure words      the same, badly understood (confidence 0.3)
 # #1                 keys that the caller presses (## is the key #)
 # an empty line      silence
 # !answer [seconds]  the callee answers and talks; also !busy, !no-answer, !fail
@@ -89,6 +100,33 @@ HELP: Final = """\
 # !hangup            the caller hangs up (so does the end of the input)"""
 
 
+HEALTH_SECONDS: Final = 10.0
+
+
+class Script:
+    """Standard input that is no keyboard: its lines, and those that nobody came to ask for."""
+
+    def __init__(self, number: int) -> None:
+        self._number, self._read = number, b""
+
+    def line(self) -> str:
+        """The next line; EOFError when there is none."""
+        while b"\n" not in self._read and (some := os.read(self._number, 65536)):
+            self._read += some
+        if not self._read:
+            raise EOFError
+        line, _, self._read = self._read.partition(b"\n")
+        return line.decode(errors="replace").strip()
+
+    def rest(self) -> list[str]:
+        """The lines that are there already and were never asked for; waits for no others."""
+        while select.select([self._number], [], [], 0)[0]:
+            if not (some := os.read(self._number, 65536)):
+                break
+            self._read += some
+        return [line.strip() for line in self._read.decode(errors="replace").rstrip().splitlines()]
+
+
 class Terminal:
     """A phone at a keyboard, or fed by a script: one line of input is one event."""
 
@@ -97,11 +135,14 @@ class Terminal:
     ) -> None:
         self.phone, self._instance, self._state = phone, instance, state
         self._typed = sys.stdin.isatty() and sys.stdout.isatty()
+        self._script = Script(sys.stdin.fileno())
 
     def converse(self) -> int:
-        """Rings and obeys until the call ends. Answers the exit status."""
+        """Asks how the line is, rings, and obeys until the call ends. Answers the exit status."""
+        ill = self._examine()
         try:
             self.phone.ring()
+            self._explain_refusal()
             while self.phone.state != "ended":
                 self._turn()
         except (KeyboardInterrupt, EOFError):
@@ -109,8 +150,29 @@ class Terminal:
                 print()
             if self.phone.state != "ended":
                 self.phone.hang_up()
-        self._sum_up()
-        return 1 if self.phone.broken else 0
+        self._sum_up(ill)
+        return 1 if self.phone.broken or ill else 0
+
+    def _examine(self) -> int:
+        """Prints what the line's own report complains about; answers how much that is."""
+        try:
+            problems = complaints(self.phone.url)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            tell(f"# no report at /healthz: {error}")
+            return 0
+        for problem in problems:
+            tell(f"# broken setting: {one_line(problem)}")
+        return len(problems)
+
+    def _explain_refusal(self) -> None:
+        """Says why the line would not take the call at all, in its own words."""
+        refused = self.phone.webhooks[0].answer
+        if not refused or refused.status != 403:
+            return
+        if refused.kind == "text/plain":
+            tell(f"# the line answered: {one_line(refused.body.decode(errors='replace'))}")
+        if not self._instance:
+            tell("# --token must be the line's TWILIO_AUTH_TOKEN")
 
     def _turn(self) -> None:
         if self.phone.state == "hold":
@@ -124,9 +186,7 @@ class Terminal:
     def _line(self) -> str:
         """The next line of input; EOFError at its end. What was typed gives way to its event."""
         if not self._typed:
-            if not (line := sys.stdin.readline()):
-                raise EOFError
-            return line.strip()
+            return self._script.line()
         line = input(paint(f"# {WAITS[self.phone.state]}\n", "2") + "> ")
         print("\x1b[A\x1b[2K\x1b[A\x1b[2K", end="")
         return line.strip()
@@ -139,6 +199,8 @@ class Terminal:
             self.phone.say(line)
         elif re.fullmatch(r"#[0-9*#]+", line):
             self.phone.press(line[1:])
+        elif name == "!unsure" and rest.strip():
+            self.phone.say(rest.strip(), UNSURE)
         elif name in COMMANDS and re.fullmatch(r"\d*", rest.strip()):
             COMMANDS[name](self, int(rest) if rest.strip() else None)
         else:
@@ -167,11 +229,17 @@ class Terminal:
         for key, value in sorted(found, key=lambda row: _turn_number(row[0])):
             tell(f"# {key.rpartition(':')[2]}: {value}")
 
-    def _sum_up(self) -> None:
+    def _sum_up(self, ill: int) -> None:
+        if unused := [] if self._typed else self._script.rest():
+            lines = "1 line" if len(unused) == 1 else f"{len(unused)} lines"
+            words = one_line(", ".join(map(repr, unused)))
+            tell(f"# the call had ended, {lines} of the script never used: {words}")
         answers = [w.answer.seconds for w in self.phone.webhooks if w.answer]
         slowest = f", the slowest answered in {max(answers):.2f} s" if answers else ""
-        broken = f"{len(self.phone.broken)} rules were broken" if self.phone.broken else "all well"
-        tell(f"# {self.phone.duration} s, {len(self.phone.webhooks)} webhooks{slowest}: {broken}")
+        counts = {"broken rules": len(self.phone.broken), "broken settings": ill}
+        found = ", ".join(f"{what}: {n}" for what, n in counts.items() if n) or "all well"
+        told = f"{self.phone.duration} s, {len(self.phone.webhooks)} webhooks{slowest}, {found}"
+        tell(f"# {told} ({self.phone.call_sid})")
 
 
 COMMANDS: Final[dict[str, Callable[[Terminal, int | None], object]]] = {
@@ -191,6 +259,28 @@ COMMANDS: Final[dict[str, Callable[[Terminal, int | None], object]]] = {
 def _turn_number(key: str) -> float:
     last = key.rpartition(":")[2]
     return int(last) if last.isdigit() else math.inf
+
+
+def one_line(text: str) -> str:
+    """Words from elsewhere, fit for one comment line."""
+    return textwrap.shorten(text, 300, placeholder=" ...")
+
+
+def complaints(url: str) -> list[str]:
+    """The problems that /healthz reports at this origin. ValueError when it is no such report."""
+    parts = urlsplit(url)
+    https = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if https else http.client.HTTPConnection
+    connection = connect(parts.hostname or "", parts.port, timeout=HEALTH_SECONDS)
+    try:
+        connection.request("GET", "/healthz")
+        response = connection.getresponse()
+        body = response.read()
+    finally:
+        connection.close()
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return [str(problem) for problem in json.loads(body)["problems"]]
+    raise ValueError(f"HTTP {response.status}")
 
 
 def paint(text: str, colour: str) -> str:
@@ -249,13 +339,22 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--set is for the function started here, not for one at --url")
     if wrong := [pair for pair in options.set if "=" not in pair]:
         parser.error(f"--set wants NAME=VALUE, not {wrong[0]!r}")
+    for name in (pair.partition("=")[0] for pair in options.set):
+        if name not in SETTINGS and not re.fullmatch("RAILWAY_[A-Z0-9_]+", name):
+            parser.error(f"--set: there is no setting {name!r}; {suggestion(name)}")
     return options
+
+
+def suggestion(name: str) -> str:
+    """What may have been meant by a name that is no setting."""
+    close = difflib.get_close_matches(name.upper(), sorted(SETTINGS), 1)
+    return f"did you mean {close[0]}?" if close else ".env.example lists them all"
 
 
 def wishes(options: argparse.Namespace) -> dict[str, str]:
     """The settings of the function started here; somebody to call when nothing is configured."""
     chosen = dict(pair.split("=", 1) for pair in options.set)
-    if not {"FORWARD_TO", "DEPARTMENTS", "BACKEND_URL"} & {*chosen, *os.environ}:
+    if not {"FORWARD_TO", "DEPARTMENTS", "BACKEND_URL"} & chosen.keys():
         chosen = {"FORWARD_TO": "+15550100099"} | chosen
     return chosen
 
@@ -282,8 +381,10 @@ def function(chosen: Mapping[str, str], token: str) -> Iterator[tuple[Instance, 
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """The command. Exit status: 0 all well, 1 a rule was broken, 2 usage."""
+    """The command. Exit status: 0 all well, 1 a rule or a setting is broken, 2 usage."""
     options = arguments(given)
+    today = datetime.now().astimezone()
+    tell(f"# A call on {today.day} {today:%B %Y}.")
     announce = announcer(options.say)
     common = {"caller": options.caller, "called": options.called}
     if options.url:

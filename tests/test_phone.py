@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 import pytest
-from instance import Instance
+from instance import SETTINGS, Instance
 from phone import (
     Answer,
     Clock,
@@ -26,6 +27,7 @@ from phone import (
     NotNow,
     Phone,
     Transcript,
+    arguments,
     http_deliver,
     judge,
     run_script,
@@ -71,6 +73,7 @@ class Canned:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         self.on("/voice/status", Reply("", 204, ""))
+        self.on("/healthz", Reply('{"ok": true, "problems": []}', kind="application/json"))
 
     def on(self, path: str, *replies: str | Reply) -> None:
         """Sets what a path answers: the inside of a <Response>, or a whole Reply."""
@@ -93,9 +96,14 @@ class Canned:
         canned = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.answer([])
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                fields = parse_qsl(body, keep_blank_values=True)
+                self.answer(parse_qsl(body, keep_blank_values=True))
+
+            def answer(self, fields: Fields) -> None:
                 reply = canned.reply(Asked(self.path, fields, dict(self.headers)))
                 time.sleep(reply.delay)
                 if reply.cut:
@@ -351,6 +359,51 @@ def test_a_message_is_recorded(line: Canned) -> None:
     (form,) = line.forms("/next")
     assert form["RecordingDuration"] == "20"
     assert form["RecordingUrl"].startswith("https://api.twilio.com/")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "keys", "ended_by"),
+    [
+        ('finishOnKey="#"', "1#", "#"),
+        ('finishOnKey="#"', "12", None),
+        ('finishOnKey="5*"', "#5*", "5"),
+        ('finishOnKey=""', "#", None),
+        ("", "7", "7"),
+    ],
+)
+def test_only_a_finish_key_ends_a_recording(
+    line: Canned, attributes: str, keys: str, ended_by: str | None
+) -> None:
+    """Other keys are tones on the recording, which goes on; without the attribute any key ends."""
+    line.on("/next", "<Say>Got it.</Say>")
+    phone = ring(line, f'<Record action="/next" {attributes}/>')
+    assert phone.press(keys) == (["Got it."] if ended_by else [])
+    assert phone.state == ("ended" if ended_by else "record")
+    assert [form["Digits"] for form in line.forms("/next")] == ([ended_by] if ended_by else [])
+    if not ended_by:
+        assert f"caller presses {keys}" in phone.transcript
+        assert phone.leave_message() == ["Got it."]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "keys", "printed"),
+    [
+        ('numDigits="1"', "12", "1"),
+        ('numDigits="2"', "1#2", "1#"),
+        ('numDigits="1"', "1#", "1"),
+        ('finishOnKey=""', "1#2", "1#2"),
+        ("", "12", "12"),
+        ("", "#1", "#"),
+    ],
+)
+def test_keys_that_come_too_late_are_not_written_down(
+    line: Canned, attributes: str, keys: str, printed: str
+) -> None:
+    """The transcript has the keys up to the one that ended the input, and plays the same again."""
+    phone = gather(line, attributes)
+    phone.press(keys)
+    assert f"caller presses {printed}" in phone.transcript
+    assert run_script(Phone(line.url, token=TOKEN), phone.transcript) == []
 
 
 def test_hanging_up_after_the_beep_leaves_a_recording(line: Canned) -> None:
@@ -989,7 +1042,162 @@ def test_wrong_usage_is_status_two(line: Canned, options: list[str]) -> None:
     assert line.asked == []
 
 
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ("GREETNG=Hi", "'GREETNG'; did you mean GREETING?"),
+        ("hours=never", "'hours'; did you mean HOURS?"),
+        ("SPEECH_TIME_OUT=3", "'SPEECH_TIME_OUT'; did you mean SPEECH_TIMEOUT?"),
+        ("XYZZY=1", "'XYZZY'; .env.example lists them all"),
+        ("=1", "''; .env.example lists them all"),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_refused(pair: str, words: str) -> None:
+    """A misspelt name starts nothing, and the name that was probably meant is told."""
+    done = command("", "--set", pair)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"there is no setting {words}" in done.stderr
+
+
+def test_every_setting_of_the_example_may_be_set(capsys: pytest.CaptureFixture[str]) -> None:
+    """The names come from .env.example, commented ones included, and Railway's own are known."""
+    assert {"TWILIO_AUTH_TOKEN", "GREETING", "HOURS", "LOG_WORDS"} <= SETTINGS
+    pairs = [f"{name}=1" for name in (*sorted(SETTINGS), "RAILWAY_PUBLIC_DOMAIN")]
+    given = [word for pair in pairs for word in ("--set", pair)]
+    assert arguments(given).set == pairs
+    with pytest.raises(SystemExit):
+        arguments(["--set", "values=1"])
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_the_report_of_health_comes_before_the_call(line: Canned) -> None:
+    """Each problem is one comment before the line rings, and the status is 1 after a good call."""
+    report = '{"ok": false, "problems": ["HOURS is wrong;\\nexpected hours", "no store"]}'
+    line.on("/healthz", Reply(report, 503, "application/json"))
+    line.on("/voice/inbound", "<Hangup/>")
+    done = terminal(line, "")
+    assert done.stdout.splitlines()[1:5] == [
+        "# broken setting: HOURS is wrong; expected hours",
+        "# broken setting: no store",
+        "rings",
+        "line hangs up",
+    ]
+    assert "broken settings: 2" in done.stdout
+    assert done.returncode == 1
+    assert [asked.target for asked in line.asked][:2] == ["/healthz", "/voice/inbound"]
+
+
+@pytest.mark.parametrize("body", ["not here", "[]", '{"problems": null}', "7"])
+def test_a_line_without_a_report_is_called_all_the_same(line: Canned, body: str) -> None:
+    """What is no report of health is said, and breaks nothing."""
+    line.on("/healthz", Reply(body, 404, "application/json"))
+    line.on("/voice/inbound", "<Hangup/>")
+    done = terminal(line, "")
+    assert "# no report at /healthz: HTTP 404\nrings\n" in done.stdout
+    assert done.returncode == 0
+
+
+def test_a_printed_call_can_be_kept_and_found_again(line: Canned) -> None:
+    """It opens with a sentence, as a file in tests/calls does, and closes with the CallSid."""
+    line.on("/voice/inbound", "<Hangup/>")
+    opening, *_, closing = terminal(line, "").stdout.splitlines()
+    assert re.fullmatch(r"# A call on [1-9]\d? [A-Z][a-z]+ \d{4}\.", opening)
+    assert closing.startswith("# ")
+    assert closing.endswith(f"all well ({line.forms('/voice/inbound')[0]['CallSid']})")
+
+
+def test_words_can_be_badly_understood(line: Canned) -> None:
+    """!unsure speaks with little confidence; without words it is not understood."""
+    voicemail(line)
+    done = terminal(line, "!unsure\n!unsure my bill 5\n!help\n")
+    assert "# not understood: !unsure (" in done.stdout
+    assert "caller: my bill 5 (confidence 0.3)\n" in done.stdout
+    assert "# !unsure words" in done.stdout
+    (form,) = line.forms("/next")
+    assert (form["SpeechResult"], form["Confidence"]) == ("my bill 5", "0.3")
+
+
+def test_a_refused_call_is_explained_once(line: Canned) -> None:
+    """With a wrong token the line's own sentence is told, whose token it takes, and no echo."""
+    for path in ("/voice/inbound", "/voice/fallback", "/voice/status"):
+        line.on(path, Reply("Twilio did not\nsign this.", 403, "text/plain"))
+    done = terminal(line, "")
+    assert done.returncode == 1
+    assert done.stdout.count("# the line answered: Twilio did not sign this.\n") == 1
+    assert done.stdout.count("# --token must be the line's TWILIO_AUTH_TOKEN\n") == 1
+    assert len(line.forms("/voice/inbound")) == 6
+    again = "# twilio tries again, 5 times: the answer was HTTP 403\n"
+    assert done.stdout.startswith(again, done.stdout.index("rings\n") + len("rings\n"))
+    assert done.stdout.count("tries again") == 3, "inbound, fallback and status, one line each"
+
+
+def test_a_page_that_refuses_is_not_read_out(line: Canned) -> None:
+    """Only plain words are told: what stands before a line may answer with a whole page."""
+    line.on("/voice/inbound", Reply("<html>Forbidden</html>", 403, "text/html"))
+    done = terminal(line, "")
+    assert "html" not in done.stdout
+    assert "# --token must be" in done.stdout
+
+
+def test_attempts_that_fail_otherwise_are_told_apart(line: Canned) -> None:
+    """A line for as many attempts in a row as failed alike."""
+    codes = (403, 403, 502, 403)
+    fine = Reply("<Response><Hangup/></Response>")
+    line.on("/voice/inbound", *(Reply("no", code) for code in codes), fine)
+    assert at(line, "#rc=5&rp=all").transcript == [
+        "rings",
+        "# twilio tries again, 2 times: the answer was HTTP 403",
+        "# twilio tries again: the answer was HTTP 502",
+        "# twilio tries again: the answer was HTTP 403",
+        "line hangs up",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("!hangup\nbilling\n\n#1\n\n", "3 lines of the script never used: 'billing', '', '#1'"),
+        ("!hangup\nbilling", "1 line of the script never used: 'billing'"),
+        ("!hangup\n\n", ""),
+        ("", ""),
+    ],
+)
+def test_what_came_too_late_is_told_at_the_end(line: Canned, script: str, told: str) -> None:
+    """Lines after the end of the call are in one comment; empty ones at the end are none."""
+    voicemail(line)
+    done = terminal(line, script)
+    late = [event for event in done.stdout.splitlines() if "never used" in event]
+    assert late == ([f"# the call had ended, {told}"] if told else [])
+    assert done.returncode == 0
+
+
+def test_an_open_input_does_not_keep_the_phone(line: Canned) -> None:
+    """Whoever writes the script slowly is not waited for when the call has ended."""
+    line.on("/voice/inbound", "<Hangup/>")
+    with subprocess.Popen(
+        [sys.executable, str(COMMAND), "--url", line.url, "--token", TOKEN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    ) as command:
+        assert command.wait(10) == 0
+
+
 # --- the real process ---
+
+
+def command(
+    script: str, *options: str, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command on a function of its own, fed with a script."""
+    return subprocess.run(
+        [sys.executable, str(COMMAND), *options],
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | (env or {}),
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -1030,17 +1238,45 @@ def test_an_instance_that_cannot_start_says_why(settings: dict[str, str]) -> Non
 
 def test_the_command_runs_the_function_itself() -> None:
     """Without --url the function is started, killed, looked into, and gone at the end."""
-    done = subprocess.run(
-        [sys.executable, str(COMMAND), "--set", "FORWARD_TO=+15550100098"],
-        input="!kill\n!retry\nAnn, my bill\n!history\n!answer 30\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    script = "!kill\n!retry\nAnn, my bill\n!history\n!answer 30\n"
+    done = command(script, "--set", "FORWARD_TO=+15550100098")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("set FORWARD_TO=+15550100098\nrings\nline: ")
+    opening, rest = done.stdout.split("\n", 1)
+    assert opening.startswith("# A call on ")
+    assert rest.startswith("set FORWARD_TO=+15550100098\nrings\nline: ")
     assert "# the same words" in done.stdout
     assert "# 1: " in done.stdout
     assert "line dials +15550100098" in done.stdout
     assert "callee answers (30 s)" in done.stdout
+
+
+def test_a_broken_setting_of_the_own_function_is_told() -> None:
+    """What the function's report says of a setting is printed before the call, which goes on."""
+    done = command("!hangup\n", "--set", "FORWARD_TO=+15550100098", "--set", "HOURS=never")
+    before, _, after = done.stdout.partition("rings\n")
+    assert "\n# broken setting: HOURS is 'never'" in before
+    assert after.startswith("line: ")
+    assert done.returncode == 1
+
+
+def test_exported_settings_do_not_leak(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line in a test is set up by the test, whatever the shell that runs it exports."""
+    monkeypatch.setenv("GREETING", "Leaked.")
+    monkeypatch.setenv("HOURS", "never")
+    with Instance(settings) as instance:
+        phone = Phone(instance.url, token=TOKEN)
+        assert "Leaked." not in phone.ring()
+        assert phone.state == "gather", phone.transcript
+    with Instance(settings | {"GREETING": "Meant."}) as instance:
+        assert "Meant." in Phone(instance.url, token=TOKEN).ring()
+
+
+def test_exported_settings_do_not_reach_the_terminal() -> None:
+    """Nor do they set up the function that the terminal starts: --set does."""
+    exported = dict.fromkeys(SETTINGS, "never") | {"GREETING": "Leaked."}
+    done = command("!hangup\n", env=exported)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "set FORWARD_TO=+15550100099\nrings\nline: " in done.stdout
+    assert "Leaked." not in done.stdout
