@@ -15,13 +15,19 @@ PERSON: Final = "+15550100099"
 
 def code(language: str) -> list[str]:
     """The README's code blocks in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [block for name, block in blocks if name == language]
 
 
 def test_the_transcript_is_a_test_case() -> None:
     """The call on the first screen is one of the calls that are played as tests, to the letter."""
     transcript = code("")[0]
     assert transcript in {path.read_text() for path in (ROOT / "tests/calls").glob("*.call")}
+
+
+def test_nothing_is_left_to_fill_in() -> None:
+    """No placeholder stands where words should be."""
+    assert re.findall(r"^@[A-Z]+@$", README, re.MULTILINE) == []
 
 
 def test_every_proof_exists() -> None:
