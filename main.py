@@ -599,7 +599,7 @@ def clean(words: str, limit: int = SPOKEN) -> str:
 def sayable(words: str) -> str:
     """What one Say can hold."""
     whole = clean(words, SAID)
-    while len(quote(whole)) > ENCODED:
+    while 12 * len(whole) > ENCODED < len(quote(whole)):  # a letter is 12 bytes at the most
         whole = clean(whole, len(whole) * 9 // 10)
     return whole
 

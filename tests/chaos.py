@@ -837,7 +837,8 @@ class Audit:
         if delivery.body in self.settled[post.turn + 1]:
             ledger.add("answers settled")
             ledger.add("duplicates answered alike", known)
-            self.first_settled.setdefault(post.turn, delivery.ended)
+            if not struck:  # else the same words may have been said before they were settled
+                self.first_settled.setdefault(post.turn, delivery.ended)
         elif held and (struck or not known or "amnesia" in luck.excuses):
             ledger.add("answers on hold")
         elif struck:
