@@ -6,7 +6,7 @@ whoever made the mistake must read in plain words what to mend. The log is read 
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -33,22 +33,6 @@ Log = Callable[[], list[dict[str, Any]]]
 def state(tmp_path: Path) -> dict[str, str]:
     """A place for calls that is this test's own."""
     return {"STATE_FILE": str(tmp_path / "calls")}
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[Upstash]:
-    with Upstash() as running:
-        yield running
-
-
-@pytest.fixture
-def upstash(redis: Upstash) -> Iterator[Upstash]:
-    """The stand-in, empty and well; well again afterwards."""
-    redis.flush()
-    redis.forget()
-    yield redis
-    redis.fault = None
-    redis.release()
 
 
 @pytest.fixture

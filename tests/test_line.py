@@ -9,7 +9,7 @@ import re
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -41,22 +41,6 @@ def file(tmp_path: Path) -> Path:
 def line(file: Path) -> Inside:
     """A line with a person behind it and the embedded store."""
     return Inside({"FORWARD_TO": PERSON, "STATE_FILE": str(file)})
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[Upstash]:
-    with Upstash() as running:
-        yield running
-
-
-@pytest.fixture
-def upstash(redis: Upstash) -> Iterator[Upstash]:
-    """The stand-in, empty and in good health; healthy again afterwards."""
-    redis.flush()
-    redis.forget()
-    yield redis
-    redis.fault, redis.before, redis.after = None, None, None
-    redis.release()
 
 
 @pytest.fixture

@@ -42,22 +42,6 @@ VOICE: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
 SIGNED: Final = (*VOICE, "/voice/process?turn=1&step=menu", "/voice/status", "/voice/fallback")
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[Upstash]:
-    with Upstash() as running:
-        yield running
-
-
-@pytest.fixture
-def upstash(redis: Upstash) -> Iterator[Upstash]:
-    """The store, empty and in good health."""
-    redis.flush()
-    redis.forget()
-    yield redis
-    redis.fault = None
-    redis.release()
-
-
 @pytest.fixture
 def backend() -> Iterator[Backend]:
     """A backend that says back what it hears."""

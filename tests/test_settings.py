@@ -7,7 +7,7 @@ zone far away; what they mean at other moments is a table.
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -23,22 +23,6 @@ import main
 PERSON: Final = {"FORWARD_TO": "+15550100099"}
 CALLER: Final = "+15557654321"
 DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[Upstash]:
-    with Upstash() as running:
-        yield running
-
-
-@pytest.fixture
-def upstash(redis: Upstash) -> Iterator[Upstash]:
-    """The stand-in, empty and well; well again afterwards."""
-    redis.flush()
-    redis.forget()
-    yield redis
-    redis.fault, redis.before = None, None
-    redis.release()
 
 
 def heard(line: Inside, caller: str = CALLER) -> Phone:
