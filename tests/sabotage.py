@@ -58,7 +58,7 @@ class Verdict(NamedTuple):
         return found[1] if found else ""
 
 
-CHECKED: Final = "if hmac.compare_digest(sign(origin_ + target, form).encode(), signature):"
+CHECKED: Final = "if hmac.compare_digest(signature(token, origin_ + target, form), given):"
 REFUSED: Final = """\
     raise Rejected(403, "This is not a request that Twilio signed with this line's token.")
 """
@@ -154,19 +154,19 @@ SABOTAGES: Final = (
     Sabotage(
         "a part of a signature is enough",
         CHECKED,
-        "if hmac.compare_digest(sign(origin_ + target, form)[:9], signature.decode()[:9]):",
+        "if hmac.compare_digest(signature(token, origin_ + target, form)[:9], given[:9]):",
         "test_properties.py::test_a_signature_counts_whole",
     ),
     Sabotage(
         "the comparison takes its time",
         CHECKED,
-        "if sign(origin_ + target, form).encode() == signature:",
+        "if signature(token, origin_ + target, form) == given:",
         "test_security.py::test_secrets_are_compared_in_constant_time",
     ),
     Sabotage(
         "the query is not signed",
         CHECKED,
-        CHECKED.replace("target,", "target, {} if request.args else"),
+        CHECKED.replace("target, form", "target, MultiDict() if request.args else form"),
         "test_line.py::test_an_altered_field_is_refused",
     ),
     Sabotage(
@@ -324,14 +324,14 @@ SABOTAGES: Final = (
     # What is kept.
     Sabotage(
         "records are read without a look at their types",
-        "if fits(known.get(f.name), f)",
-        "if f.name in known",
+        "if k in blanks and fits(v, blanks[k])",
+        "if k in blanks",
         "test_properties.py::test_a_field_of_another_type_counts_as_missing",
     ),
     Sabotage(
         "a field of a newer release spoils a record",
-        "return kind(**{f.name: known[f.name] for f in fields(kind) if fits(",
-        "return kind(**known or {f.name: known[f.name] for f in fields(kind) if fits(",
+        "if k in blanks and fits(v, blanks[k])",
+        "if k not in blanks or fits(v, blanks[k])",
         "test_properties.py::test_a_cell_says_what_was_written_into_it"
         " test_core.py::test_a_call_of_an_older_release_goes_on",
     ),

@@ -9,6 +9,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -542,6 +543,15 @@ def test_an_edit_that_leads_nowhere_is_named(name: str, step: main.Step, told: l
     plan = line(FORWARD).plan
     [said_] = main.dead_ends({**plan.flow, name: step}, plan.words, plan.numbers)
     assert [part for part in told if part not in said_] == []
+
+
+def test_an_edit_that_leads_nowhere_still_has_an_answer() -> None:
+    """Whoever did not look at what is told: a step that nobody wrote is the first question."""
+    plan = line(FORWARD).plan
+    table = {**plan.flow, "menu": main.Tell("goodbye", then="tickets")}
+    call, reply = main.enter(replace(plan, flow=table), main.Call(), "menu")
+    assert call.step == "reason"
+    assert isinstance(reply.step, main.Ask)
 
 
 def test_a_step_that_every_line_needs_is_missed() -> None:
