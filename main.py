@@ -37,12 +37,12 @@ import io
 import json
 import re
 import socket
+import sqlite3
 import ssl
 import threading
 import time
 import traceback
 import unicodedata
-import weakref
 from base64 import b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -56,14 +56,13 @@ from http.client import HTTPException, RemoteDisconnected
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, TypeVar
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit
 
 import httpx
 from flask import Request, Response
 from twilio.twiml.voice_response import Gather, VoiceResponse
 from upstash_redis import Redis
 from upstash_redis.http import format_response, make_headers
-from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 
 DAY: Final = 24 * 3600  # seconds that a cell lives: longer than any call
@@ -90,10 +89,13 @@ class StoreUnavailable(Exception):
 # One JSON object a line on stdout, where Railway's log search finds it; stderr would be all errors.
 
 
+as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def log(level: str, message: str, **known: object) -> None:
     """Write one line. No secret comes here; words and numbers only if the operator asked."""
     line = {"level": level, "message": message} | {k: v for k, v in known.items() if v is not None}
-    print(json.dumps(line, ensure_ascii=False), flush=True)
+    print(as_json(line), flush=True)
 
 
 def masked(phone: str) -> str:
@@ -556,8 +558,7 @@ class Heard:
     answer: Answer | None = None  # the backend's, for a Consult
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What the caller hears: sentences, then the step that waits for the caller (or ends)."""
 
     says: tuple[str, ...]
@@ -778,7 +779,7 @@ def consulted(plan: Plan, call: Call, heard: Heard, step: Consult) -> tuple[Call
     way = {"listen": step.listen, "transfer": to}.get(answer.then, "goodbye")
     call, reply = enter(plan, call, way)
     prompt = answer.say if answer.then == "listen" else ""
-    return replace(call, prompt=prompt), replace(reply, says=says or reply.says)
+    return replace(call, prompt=prompt), reply._replace(says=says or reply.says)
 
 
 # ---- TwiML -------------------------------------------------------------------------------------
@@ -1090,6 +1091,14 @@ class Upstash(Redis):
         return result
 
 
+class Connection(sqlite3.Connection):
+    """A connection that is closed when its thread is gone."""
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.ProgrammingError):  # it never came to be
+            self.close()
+
+
 class SQLite:
     """An SQLite file that several processes share, and that survives their being killed."""
 
@@ -1106,12 +1115,9 @@ class SQLite:
 
     def rows(self, until: Moment, query: str, *values: object) -> list[tuple[str]]:
         """One statement on this thread's own connection, made after the server has forked."""
-        db = getattr(self.local, "db", None)
+        db: sqlite3.Connection | None = getattr(self.local, "db", None)
         if db is None:
-            import sqlite3
-
-            db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            weakref.finalize(threading.current_thread(), db.close)
+            db = Connection(self.path, isolation_level=None, check_same_thread=False)
             db.execute(f"PRAGMA busy_timeout={int(left(until) * 1000)}")
             for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", self.TABLE):
                 db.execute(statement)
@@ -1203,8 +1209,7 @@ LARGEST_BODY: Final = 64 * 1024  # bytes; Twilio's webhooks have about one kilob
 VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(NamedTuple):
     """One webhook of Twilio's, verified and understood."""
 
     call_sid: str
@@ -1228,43 +1233,39 @@ class Hook:
         return self.cell(f"{self.turn}:{name}")
 
 
-def signature(token: str, url: str, form: MultiDict[str, str]) -> bytes:
+def signature(token: str, url: str, fields: Collection[tuple[str, str]]) -> bytes:
     """How Twilio signs: HMAC-SHA1 over the URL, then each field's name and value, sorted, once.
 
     https://www.twilio.com/docs/usage/webhooks/webhooks-security. The library's RequestValidator
     comes to the same in four times as long, which every webhook of every call would wait for.
     """
-    signed = url + "".join(name + value for name, value in sorted({*form.items(multi=True)}))
+    signed = url + "".join(name + value for name, value in sorted({*fields}))
     return b64encode(hmac.digest(token.encode(), signed.encode(), "sha1"))
 
 
-def verify(settings: Settings, request: Request) -> str:
-    """The origin of a request that Twilio signed. Rejected(403) for any other.
+def verify(settings: Settings, request: Request) -> tuple[str, dict[str, str]]:
+    """The origin and the form of a request that Twilio signed. Rejected(403) for any other.
 
     Twilio signs the URL and all form fields, and leaves the port out of an https URL, so both are
-    accepted (https://www.twilio.com/docs/usage/security). We compare ourselves, because the
-    library's `validate` first normalises the URL, and a signature is for exactly one.
+    accepted (https://www.twilio.com/docs/usage/security). Nothing is normalised before, since a
+    signature is for exactly one text: request.url and request.form would do that.
     """
-    headers, target = request.headers, request.environ["RAW_URI"]  # request.url would be decoded
+    headers, target = request.headers, request.environ["RAW_URI"]
     host = headers.get("X-Forwarded-Host") or headers.get("Host", "")
     base = settings.public_url or f"{headers.get('X-Forwarded-Proto', request.scheme)}://{host}"
-    try:
-        form = request.form
-    except RequestEntityTooLarge:  # a form of a thousand parts, and it is not known yet whose
-        raise Rejected(413, "A form may have 1000 fields.") from None
+    form = parse_qsl(request.get_data(as_text=True), keep_blank_values=True)
     given = headers.get("X-Twilio-Signature", "").encode()
     for token in settings.tokens:
         for origin_ in {base, re.sub(r"^(https://.*):\d+$", r"\1", base)}:
             if hmac.compare_digest(signature(token, origin_ + target, form), given):
-                return base
-    shown = (base + target)[:300]
-    log("warning", "signature refused", url=shown, fields=[name[:40] for name in sorted(form)[:40]])
+                return base, dict(reversed(form))  # of a repeated field the first
+    names = [name[:40] for name, _value in sorted(form)[:40]]
+    log("warning", "signature refused", url=(base + target)[:300], fields=names)
     raise Rejected(403, "This is not a request that Twilio signed with this line's token.")
 
 
-def parse(settings: Settings, request: Request, base: str) -> Hook:
+def parse(settings: Settings, base: str, form: Mapping[str, str]) -> Hook:
     """What a verified webhook brings. Rejected(400) if it is no call, 403 if it is not ours."""
-    form = request.form
     if not re.fullmatch("CA[0-9a-fA-F]{32}", form.get("CallSid", "")):
         raise Rejected(400, "CallSid is missing, or it is no CallSid.")
     if settings.account_sid and form.get("AccountSid") != settings.account_sid:
@@ -1286,7 +1287,7 @@ def read_heard(form: Mapping[str, str]) -> Heard:
     return Heard(
         speech=clean(form.get("SpeechResult", "")),
         confidence=float(confidence) if re.fullmatch(r"[01](\.[0-9]{1,20})?", confidence) else None,
-        keys="".join(re.findall("[0-9*#]", form.get("Digits", "")[:40])),
+        keys="".join(key for key in form.get("Digits", "")[:40] if key in "0123456789*#"),
         dial=clean(form.get("DialCallStatus", ""), 20),
         recording=recording if re.fullmatch(r"https?://[!-~]+", recording) else "",
     )
@@ -1294,7 +1295,8 @@ def read_heard(form: Mapping[str, str]) -> Heard:
 
 def counted(value: str, most: int) -> int | None:
     """A whole number from 0 to `most` in plain digits, else None."""
-    return int(value) if re.fullmatch("[0-9]{1,9}", value) and int(value) <= most else None
+    plain = value.isascii() and value.isdigit() and len(value) < 10
+    return int(value) if plain and int(value) <= most else None
 
 
 def at_turn(hook: Hook, url: str) -> Hook:
@@ -1304,7 +1306,7 @@ def at_turn(hook: Hook, url: str) -> Hook:
     if turn is None:
         raise Rejected(400, f"turn must be a number from 0 to {LAST_TURN}.")
     step, pushed = query.get("step", "")[:80], query.get("pushed") == "1"
-    return replace(hook, turn=turn, step=step, hold=hold or 0, pushed=pushed)
+    return hook._replace(turn=turn, step=step, hold=hold or 0, pushed=pushed)
 
 
 # ---- records -----------------------------------------------------------------------------------
@@ -1346,7 +1348,7 @@ def written(record: Record | Asked | Answer) -> str:
         for name, blank in BLANKS[type(record)].items()
         if (value := getattr(record, name)) != blank
     }
-    return json.dumps(known, ensure_ascii=False, separators=(",", ":"))
+    return as_json(known)
 
 
 def read_as(kind: type[Kind], value: str | None) -> Kind | None:
@@ -1830,25 +1832,26 @@ class Line:
         path = request.path
         if path == "/healthz":
             return self.report_health(request)
-        if match := re.fullmatch("/calls/(CA[0-9a-fA-F]{32})", path):
-            return self.show(request, match[1])
         if path not in (*VOICE_PATHS, "/voice/process", "/voice/status", "/voice/fallback"):
+            if match := re.fullmatch("/calls/(CA[0-9a-fA-F]{32})", path):
+                return self.show(request, match[1])
             raise Rejected(404, "There is nothing at this path.")
         allow(request, "POST")
-        hook = parse(self.settings, request, verify(self.settings, request))
+        base, form = verify(self.settings, request)
+        hook = parse(self.settings, base, form)
         if path == "/voice/status":
             return self.end(hook, Cells(self.store, began + 0.9 * self.settings.deadline))
         if path == "/voice/process":
             hook = at_turn(hook, request.environ["RAW_URI"])
         if path == "/voice/fallback":
-            return twiml(self.fallen(hook, request.form, began))
+            return twiml(self.fallen(hook, form, began))
         return twiml(Visit(self, hook, began).answer())
 
     def fallen(self, hook: Hook, form: Mapping[str, str], began: Moment) -> str:
         """Go on where a webhook of ours failed, as ErrorUrl says. Nobody spoke: ask again."""
         url = form.get("ErrorUrl", "")
         log("error", "a webhook failed", call=hook.call_sid, code=form.get("ErrorCode", "")[:9])
-        hook = replace(hook, heard=replace(hook.heard, again=True))
+        hook = hook._replace(heard=replace(hook.heard, again=True))
         try:
             hook = hook if (urlsplit(url).path or "/") in VOICE_PATHS else at_turn(hook, url)
         except (ValueError, Rejected):

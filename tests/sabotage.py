@@ -166,7 +166,7 @@ SABOTAGES: Final = (
     Sabotage(
         "the query is not signed",
         CHECKED,
-        CHECKED.replace("target, form", "target, MultiDict() if request.args else form"),
+        CHECKED.replace("target, form", "target, [] if request.args else form"),
         "test_line.py::test_an_altered_field_is_refused",
     ),
     Sabotage(
@@ -311,8 +311,8 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         "the fallback blames the caller",
-        "hook = replace(hook, heard=replace(hook.heard, again=True))",
-        "hook = replace(hook, heard=replace(hook.heard, again=False))",
+        "hook = hook._replace(heard=replace(hook.heard, again=True))",
+        "hook = hook._replace(heard=replace(hook.heard, again=False))",
         "test_line.py::test_the_fallback_asks_again_what_was_not_answered",
     ),
     Sabotage(

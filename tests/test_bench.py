@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from bench import QUICK, ROWS, Figure, compared, import_times, measure, quartiles, written
+from bench import (
+    QUICK,
+    ROWS,
+    Figure,
+    compared,
+    import_times,
+    measure,
+    production,
+    quartiles,
+    written,
+)
 from inside import Inside
 from phone import Fields
 from upstash import Upstash
@@ -108,13 +118,30 @@ def test_every_row_gives_figures(figures: dict[str, list[Figure]]) -> None:
 
 def test_contestants_are_compared_within_a_round(figures: dict[str, list[Figure]]) -> None:
     """The contestant that others are compared to is 1 in each row, and everything has a spread."""
-    for row in ("cold", "warm", "busy", "threads", "memory"):
+    for row in ("cold", "warm", "busy", "hold", "threads", "memory"):
         assert any(
             figure.ratio == 1.0 and figure.name.endswith(figure.to) for figure in figures[row]
         )
         for figure in figures[row]:
             assert figure.low is not None and figure.ratio is not None and figure.high is not None
             assert 0 < figure.low <= figure.ratio <= figure.high
+
+
+def test_contestants_have_what_production_has(tmp_path: Path) -> None:
+    """What only the tests need is not there to be imported, and what main.py needs is."""
+    python = production(tmp_path / "venv") / "python"
+    script = "import importlib.util as u; print(*(bool(u.find_spec(n)) for n in {!r}))"
+    names = ["functions_framework", "twilio", "upstash_redis", "pytest", "pygments", "hypothesis"]
+    run = [str(python), "-c", script.format(names)]
+    found = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.split() == ["True"] * 3 + ["False"] * 3
+
+
+def test_callers_on_hold_leave_the_threads_to_others(figures: dict[str, list[Figure]]) -> None:
+    """With seven callers on hold for each server thread, new calls are answered all the same."""
+    free, full = figures["hold"]
+    assert full.name == "60 callers on hold"
+    assert full.ratio is not None and full.ratio > 0.3 and free.ratio == 1
 
 
 def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, list[Figure]]) -> None:

@@ -261,7 +261,7 @@ def test_signatures_of_twilio_are_accepted(
     settings = main.read_settings({"TWILIO_AUTH_TOKEN": "12345"})
     body = urlencode(form).encode()
     signed = environ("POST", target, body, headers | {"X-Twilio-Signature": signature})
-    assert main.verify(settings, Request(signed)) == origin
+    assert main.verify(settings, Request(signed)) == (origin, dict(reversed(form)))
     other = environ("POST", target + "&", body, headers | {"X-Twilio-Signature": signature})
     with pytest.raises(main.Rejected):
         main.verify(settings, Request(other))
@@ -452,11 +452,14 @@ def test_a_repeated_field_and_a_field_without_name_do_no_harm(line: Inside) -> N
     assert PERSON in words(line.post("/voice/process?turn=1&step=reason", odd))
 
 
-def test_a_body_that_is_no_form_has_no_call(line: Inside) -> None:
-    """JSON and bytes are signed by their URL alone; they name no call, so they are 400."""
+def test_a_body_counts_whatever_it_is_called(line: Inside) -> None:
+    """No Content-Type takes a body out of the signature; and a call is named by a form alone."""
     signature = {"X-Twilio-Signature": sign(TOKEN, ORIGIN + "/voice", [])}
-    for kind in ("application/json", "", "multipart/form-data", "text/plain"):
-        answer = line.send("POST", "/voice", b'{"CallSid": 1}', signature | {"Content-Type": kind})
+    for kind in ("application/json", "", "multipart/form-data", "text/plain", FORM):
+        headers = signature | {"Content-Type": kind}
+        answer = line.send("POST", "/voice", b'{"CallSid": 1}', headers)
+        assert (answer.status, answer.kind) == (403, "text/plain")
+        answer = line.send("POST", "/voice", b"", headers)
         assert (answer.status, answer.kind) == (400, "text/plain")
 
 
