@@ -1049,11 +1049,6 @@ class Wire:
             made.add_done_callback(hang_up)
             raise
 
-    def warm(self) -> None:
-        """Connect before anybody asks, so that the first caller need not wait for it."""
-        with suppress(OSError):
-            self.idle.append((time.monotonic(), self.open(5)))
-
     def open(self, seconds: float) -> socket.socket:
         host, secure = self.url.hostname or "", self.url.scheme == "https"
         port = self.url.port or (443 if secure else 80)
@@ -2137,8 +2132,6 @@ def twiml(document: str) -> Response:
 LINE: Final = Line(os.environ)
 os.environ["THREADS"] = str(LINE.settings.threads)  # which the server reads after this file
 atexit.register(LINE.desk.give_back)
-if isinstance(LINE.store, Upstash):  # the connection belongs to the worker that answers calls
-    os.register_at_fork(after_in_child=partial(in_background, LINE.store.wire.warm))
 gc.freeze()  # what is loaded by now stays: never looked through again, and shared with the worker
 gc.enable()
 
