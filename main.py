@@ -93,9 +93,14 @@ as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def log(level: str, message: str, **known: object) -> None:
-    """Write one line. No secret comes here; words and numbers only if the operator asked."""
+    """Write one line. No secret comes here; words and numbers only if the operator asked.
+
+    In one piece, since threads write at the same time; and no caller pays for a full disk.
+    """
     line = {"level": level, "message": message} | {k: v for k, v in known.items() if v is not None}
-    print(as_json(line), flush=True)
+    with suppress(OSError, ValueError):
+        sys.stdout.write(as_json(line) + "\n")
+        sys.stdout.flush()
 
 
 def masked(phone: str) -> str:
@@ -215,7 +220,7 @@ def between(low: float, high: float, kind: type[Any] = int) -> Check:
 def origin(value: str) -> str:
     """`https://host[:port]` without path, query or login; http only for this machine."""
     hosts = r"https://[\w.-]+|http://(localhost|127\.0\.0\.1)"
-    return matched(f"({hosts})(:[1-9][0-9]{{0,4}})?", value.rstrip("/").lower())
+    return matched(f"({hosts})(:[1-9][0-9]{{0,4}})?", value.rstrip("/"))
 
 
 def address(value: str) -> str:
@@ -223,7 +228,7 @@ def address(value: str) -> str:
     url = urlsplit(matched("https?://[!-~]+", value))
     if not url.hostname or url.port == 0:
         raise ValueError(value)
-    return value.rstrip("/")
+    return value
 
 
 def phone_book(value: str) -> tuple[tuple[str, str], ...]:
@@ -283,7 +288,7 @@ class Settings:
     public_url: str = variable("PUBLIC_URL", "", origin, "the like of https://line.example.com")
     redis_url: str = variable("UPSTASH_REDIS_REST_URL", "", address, "the https:// URL for REST")
     redis_token: str = variable("UPSTASH_REDIS_REST_TOKEN", "", TOKEN, "a token without spaces")
-    state_file: str = variable("STATE_FILE", ".calls.sqlite3", f"{LETTER}+", "a file name")
+    state_file: str = variable("STATE_FILE", ".calls.sqlite3", f"(?!:){LETTER}+", "a file name")
     forward_to: str = variable("FORWARD_TO", "", E164, "a number like +15550100001")
     departments: tuple[tuple[str, str], ...] = variable(
         "DEPARTMENTS", (), phone_book, "up to nine like billing=+15550100001"
@@ -456,8 +461,10 @@ Flow = Mapping[str, Step]
 
 def flow(settings: Settings) -> Flow:
     """The steps of this line. Every call begins at "start" (or "closed", "blocked", "too_many")."""
+    menu = {name: f"to_{name}" for name, _number in settings.departments}
+    first = "listen" if settings.backend_url else "menu" if menu else "reason"
     table: dict[str, Step] = {
-        "start": Tell("greeting", then="reason"),
+        "start": Tell("greeting", then=first),
         "reason": Ask("ask_reason", then="connect"),
         "connect": Transfer("FORWARD_TO", say="heard_connecting", unanswered="voicemail"),
         "operator": Transfer("FORWARD_TO", say="connecting", unanswered="voicemail"),
@@ -468,14 +475,11 @@ def flow(settings: Settings) -> Flow:
         "blocked": Refuse("rejected"),
         "too_many": Refuse("busy"),
     }
-    menu = {name: f"to_{name}" for name, _number in settings.departments}
+    if menu:
+        table["menu"] = Ask("ask_menu", routes=menu)
     for name, step in menu.items():
         table[step] = Transfer(name, say="connecting_department", unanswered="voicemail")
-    if menu:
-        table["start"] = Tell("greeting", then="menu")
-        table["menu"] = Ask("ask_menu", routes=menu)
     if settings.backend_url:
-        table["start"] = Tell("greeting", then="listen")
         table["listen"] = Ask("ask_help", then="think", keys=None)
         table["think"] = Consult(listen="listen", failed="operator")
     return table
@@ -485,26 +489,61 @@ NEEDED: Final = (
     *("start", "operator", "voicemail", "message_taken", "goodbye"),  # where `decide` goes itself
     *("closed", "blocked", "too_many"),  # where a call may begin
 )
+# The sentences that the code says by itself, and what it fills in.
+FILLED: Final[Mapping[str, Collection[str]]] = {
+    **dict.fromkeys(("voice", "greeting", "not_heard", "not_understood", "help", "giving_up"), ()),
+    **dict.fromkeys(("busy", "no-answer", "failed", "hold_1", "hold_2", "hold_3"), ()),
+    **dict.fromkeys(("no_result", "interrupted", "apology", "call_again", "words_numbers"), ()),
+    **dict.fromkeys(("words_operator", "words_repeat", "words_yes", "words_no"), ()),
+    "menu_item": ("name", "key"),
+    "did_you_say": ("name",),
+}
+FILLS: Final[Mapping[type[Step], Collection[str]]] = {Ask: ("menu",), Transfer: ("heard", "name")}
 
 
-def dead_ends(table: Flow, words: Mapping[str, str], numbers: Collection[str]) -> Iterator[str]:
-    """What is wrong with a table, in plain words: what it names and nobody wrote."""
+def flaws(table: Flow, words: Mapping[str, str], numbers: Collection[str]) -> Iterator[str]:
+    """What is wrong with a table and its words, in plain words, so that no caller finds out."""
     for name in NEEDED:
         if name not in table:
             yield f"flow: there is no step {name!r}, and every line needs it"
+    for name, filled in FILLED.items():
+        if name not in words:
+            yield f"WORDS: there is no sentence {name!r}, and every line needs it"
+        yield from unfilled(f"WORDS: {name!r}", words.get(name, ""), filled)
     for name, step in table.items():
-        ways = [getattr(step, way, "") for way in ("then", "unanswered", "listen", "failed")]
-        for way in filter(None, [*ways, *getattr(step, "routes", {}).values()]):
-            if way not in table:
-                yield f"flow: step {name!r} leads to {way!r}, and there is no such step"
-        said = getattr(step, "say", "ask_menu")
+        where = f"flow: step {name!r}"
+        yield from (f"{where} {flaw}" for flaw in dead_ends(step, table, numbers))
+        said = getattr(step, "say", "")
         if re.fullmatch("[a-z_]+", said) and said not in words:
-            yield f"flow: step {name!r} says {said!r}, and WORDS has no such sentence"
-        for blank in re.findall(r"{(\w+)}", words.get(said, said)):
-            if blank not in ("heard", "menu", "name"):
-                yield f"flow: step {name!r} says {{{blank}}}, which nothing fills in"
-        if isinstance(step, Transfer) and step.to not in ("FORWARD_TO", *numbers):
-            yield f"flow: step {name!r} calls {step.to!r}, which is no department"
+            yield f"{where} says {said!r}, and WORDS has no such sentence"
+        yield from unfilled(where, words.get(said, said), FILLS.get(type(step), ()))
+
+
+def dead_ends(step: Step, table: Flow, numbers: Collection[str]) -> Iterator[str]:
+    """Where a step leads and nothing is."""
+    for way in ways(step):
+        if way not in table:
+            yield f"leads to {way!r}, and there is no such step"
+    if isinstance(step, Transfer) and step.to not in ("FORWARD_TO", *numbers):
+        yield f"calls {step.to!r}, which is no department"
+    at: Step | None = step
+    for _ in table:
+        at = table.get(at.then) if isinstance(at, Tell) else None
+    if at:
+        yield "leads back to itself before the caller can say a word"
+
+
+def ways(step: Step) -> Iterator[str]:
+    """The steps that can follow a step."""
+    named = (getattr(step, way, "") for way in ("then", "unanswered", "listen", "failed"))
+    return filter(None, (*named, *getattr(step, "routes", {}).values()))
+
+
+def unfilled(where: str, sentence: str, filled: Collection[str]) -> Iterator[str]:
+    """The {placeholders} of a sentence that would be read aloud."""
+    for blank in re.findall(r"{(\w+)}", sentence):
+        if blank not in filled:
+            yield f"{where} says {{{blank}}}, which nothing fills in"
 
 
 # ---- core --------------------------------------------------------------------------------------
@@ -885,8 +924,14 @@ LARGEST: Final = 1 << 20  # bytes of an answer that we read
 
 
 def in_background(work: Callable[..., None], *arguments: object) -> None:
-    """Run something beside the server; it does not keep the process from ending."""
-    threading.Thread(target=work, args=arguments, daemon=True).start()
+    """Run something beside the server; it does not keep the process from ending.
+
+    Raises OSError when the system has no thread left: like a network that does not answer.
+    """
+    try:
+        threading.Thread(target=work, args=arguments, daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(str(error)) from None
 
 
 def left(until: Moment) -> float:
@@ -1023,8 +1068,15 @@ class Wire:
         finally:
             if keep:
                 self.idle.append((time.monotonic(), sock))
-            else:
+            else:  # whatever broke this connection may have broken the others
                 sock.close()
+                self.close()
+
+    def close(self) -> None:
+        """Hang up all connections that are kept."""
+        kept, self.idle = self.idle, []
+        for _used, sock in kept:
+            sock.close()
 
     def connect(self, until: Moment) -> socket.socket:
         """A fresh connection. DNS has no time-out and each address has its own: a thread waits."""
@@ -1056,9 +1108,7 @@ class Wire:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return tls_context().wrap_socket(sock, server_hostname=host) if secure else sock
 
-    def __del__(self) -> None:
-        for _used, sock in self.idle:
-            sock.close()
+    __del__ = close
 
 
 # ---- cells -------------------------------------------------------------------------------------
@@ -1201,6 +1251,14 @@ def values(command: Sequence[str], result: object) -> list[str | None]:
 # What comes from outside: nothing in a request is believed before its signature fits.
 
 LARGEST_BODY: Final = 64 * 1024  # bytes; Twilio's webhooks have about one kilobyte
+MOST_FIELDS: Final = 2000  # Twilio's have about thirty
+# Twilio spells the word that stands in place of a withheld number on the keypad, as a "number":
+# https://twilio.com/changelog/upcoming-changes-to-withheld-caller-ids-behavior-for-dial-calls
+KEYPAD: Final = str.maketrans("abcdefghijklmnopqrstuvwxyz", "22233344455566677778889999")
+WITHHELD: Final = frozenset(
+    f"+{word.translate(KEYPAD)}"
+    for word in ("anonymous", "blocked", "private", "restricted", "unavailable", "unknown")
+)
 VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
 
 
@@ -1208,7 +1266,7 @@ class Hook(NamedTuple):
     """One webhook of Twilio's, verified and understood."""
 
     call_sid: str
-    caller: str
+    caller: str  # From: a number, "anonymous", a client's name, or nothing
     called: str
     base: str  # the origin at which it reached us
     heard: Heard
@@ -1218,6 +1276,12 @@ class Hook(NamedTuple):
     step: str = ""  # only a hint, for the day on which Redis is away
     hold: int = 0  # how often this turn's caller has been put on hold
     pushed: bool = False  # we sent the caller here ourselves, because the answer is there
+
+    @property
+    def number(self) -> str:
+        """The caller's phone number; "anonymous" if there is none."""
+        known = re.fullmatch(E164, self.caller) and self.caller not in WITHHELD
+        return self.caller if known else "anonymous"
 
     def cell(self, name: object) -> str:
         """The key of one of this call's cells."""
@@ -1246,9 +1310,15 @@ def verify(settings: Settings, request: Request) -> tuple[str, dict[str, str]]:
     signature is for exactly one text: request.url and request.form would do that.
     """
     headers, target = request.headers, request.environ["RAW_URI"]
-    host = headers.get("X-Forwarded-Host") or headers.get("Host", "")
-    base = settings.public_url or f"{headers.get('X-Forwarded-Proto', request.scheme)}://{host}"
-    form = parse_qsl(request.get_data(as_text=True), keep_blank_values=True)
+    base = settings.public_url or "://".join(
+        headers.get(f"X-Forwarded-{name}", direct).partition(",")[0].strip()
+        for name, direct in (("Proto", request.scheme), ("Host", headers.get("Host", "")))
+    )
+    try:
+        body = request.get_data(as_text=True)
+        form = parse_qsl(body, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:  # nobody knows yet whose it is, and to sort them takes time
+        raise Rejected(413, f"A form may have {MOST_FIELDS} fields.") from None
     given = headers.get("X-Twilio-Signature", "").encode()
     for token in settings.tokens:
         for origin_ in {base, re.sub(r"^(https://.*):\d+$", r"\1", base)}:
@@ -1348,18 +1418,30 @@ def written(record: Record | Asked | Answer) -> str:
 
 def read_as(kind: type[Kind], value: str | None) -> Kind | None:
     """The record in a cell; None for an empty cell, and for anything that is no record."""
+    known = fitting(value, BLANKS[kind])
+    return None if known is None else kind(**known)
+
+
+def fitting(value: str | None, blanks: Mapping[str, object]) -> dict[str, Any] | None:
+    """The fields in a cell that are of the types of these; None for a cell that has no fields."""
     if not value:
         return None
-    blanks = BLANKS[kind]
     try:
         known: dict[str, Any] = {} | json.loads(value)
-        return kind(**{k: v for k, v in known.items() if k in blanks and fits(v, blanks[k])})
+        return {k: v for k, v in known.items() if k in blanks and fits(v, blanks[k])}
     except (ValueError, TypeError, RecursionError):
         return None
 
 
 def fits(value: object, blank: object) -> bool:
-    """Whether a value is of the type of a field's default; None stands for a number."""
+    """Whether a value is of the type of a field's default; None stands for a number.
+
+    A UnicodeEncodeError, which is a ValueError, for half a character: it could not be spoken.
+    """
+    if isinstance(value, str):
+        value.encode()
+    elif not isinstance(value, int | float) or not 0 <= value <= 1e12:
+        return False
     is_number = blank is None or isinstance(blank, float)
     return isinstance(value, (int, float) if is_number else type(blank))
 
@@ -1475,7 +1557,7 @@ class Desk:
             while True:
                 if mine := self.join(job, cells):
                     return True, self.listen(mine, moment)
-                (known,) = cells.read(job.hook.slow("result"))
+                (known,) = cells.read(job.hook.slow("result"), until=until)
                 if known or time.monotonic() + LOOK > moment:
                     return False, read_as(Answer, known)
                 time.sleep(LOOK)
@@ -1496,8 +1578,13 @@ class Desk:
             mine.waiting += mine is not job  # Redis had forgotten the lease of a job of ours
             mine.owner, mine.renewed = job.owner, job.renewed
         if mine is job:
-            in_background(self.work, job)
-            in_background(self.keep, job)
+            try:
+                in_background(self.work, job)
+                in_background(self.keep, job)
+            except OSError:  # then nobody works on it
+                self.jobs.pop(job.lease, None)
+                self.drop(job)
+                raise
         return mine
 
     def listen(self, job: Job, until: Moment) -> Answer | None:
@@ -1516,7 +1603,7 @@ class Desk:
             log("error", "slow work failed", call=job.hook.call_sid, cause=cause(error))
         with self.lock:
             job.answer, speaker = answer, job.waiting > 0
-            del self.jobs[job.lease]
+            self.jobs.pop(job.lease, None)
         job.done.set()
         if not speaker and self.settings.rest_login:
             self.push(job)
@@ -1644,8 +1731,14 @@ class Desk:
                 return
             time.sleep(LEASE / 4)
 
+    def told(self, hook: Hook, events: Mapping[str, Mapping[str, Any]], until: Moment = 0) -> bool:
+        """Bring the backend events, in order, in the background; whether it has them in time."""
+        with place(self.waits) as may_wait:
+            seconds = until - time.monotonic() if may_wait else 0
+            return self.tell_soon(hook, events).wait(max(seconds, 0))
+
     def tell_soon(self, hook: Hook, events: Mapping[str, Mapping[str, Any]]) -> threading.Event:
-        """Bring the backend events in the background, in order. Set when there is no more to do."""
+        """Begin to tell, unless that is under way. Set when there is no more to do."""
         key = (hook.call_sid, *events)
         with self.lock:
             if under_way := self.telling.get(key):
@@ -1662,7 +1755,10 @@ class Desk:
                 with self.lock:
                     del self.telling[key]
 
-        in_background(tell)
+        try:
+            in_background(tell)
+        except OSError:  # then it is not told yet
+            self.telling.pop(key, None)
         return done
 
     def tell(self, hook: Hook, event: str, known: Mapping[str, Any]) -> bool:
@@ -1789,14 +1885,14 @@ class Line:
     def __init__(self, env: Mapping[str, str]) -> None:
         settings = read_settings(env)
         table = flow(settings)
-        ends = dead_ends(table, settings.words, settings.numbers)
+        ends = flaws(table, settings.words, settings.numbers)
         self.settings = replace(settings, problems=(*settings.problems, *ends))
         self.plan = Plan(table, settings.words, settings.numbers)
         self.store: Store = SQLite(settings.state_file)
         if settings.redis:
             self.store = Upstash(settings.redis_url, settings.redis_token)
         self.desk = Desk(self.settings, self.plan, self.store)
-        self.health: tuple[Moment, str] = (0.0, "")
+        self.health: tuple[Moment, str] = (0.0, "The store is being asked for the first time.")
         if self.settings.problems:
             log("error", "not ready: " + "; ".join(self.settings.problems))
 
@@ -1810,7 +1906,7 @@ class Line:
         except Exception as error:
             path = request.path[:80]
             log("error", "a bug: apologised to the caller", path=path, cause=cause(error))
-            if request.method != "POST":
+            if request.method != "POST" or path == "/voice/status":
                 return plain(503, "Something went wrong on our side; the log says more.")
             return twiml(render_apology(self.settings, self.plan))
 
@@ -1859,21 +1955,18 @@ class Line:
         204 says that all is taken care of. While the backend has not got its events 503 makes
         Twilio ask again (with rp=all in its URL), so that they outlive this instance.
         """
-        mine = json.dumps({"status": hook.status, "seconds": hook.seconds, "at": time.time()})
-        stood = mine
+        over = {"status": hook.status, "seconds": hook.seconds, "at": time.time()}
+        stood = mine = as_json(over)
         with suppress(StoreUnavailable):
             stood = cells.settle(hook.cell("end"), mine)
-        over = json.loads(stood)
+        over |= fitting(stood, over) or {}
         if stood == mine:
             who = {"call": hook.call_sid, **over, "caller": masked(hook.caller)}
             log("error" if cells.lost else "info", "call ended", **who, degraded=cells.lost)
         events = self.untold(hook, over, cells) if self.settings.backend_url else {}
-        if not events:
-            return Response(status=204)
-        done = self.desk.tell_soon(hook, events)
-        with place(self.desk.waits) as may_wait:
-            told = done.wait(max(cells.until - time.monotonic(), 0) if may_wait else 0)
-        return Response(status=204) if told else plain(503, "The backend has yet to be told.")
+        if events and not self.desk.told(hook, events, cells.until):
+            raise Rejected(503, "The backend has yet to be told.")
+        return Response(status=204)
 
     def untold(self, hook: Hook, over: Mapping[str, Any], cells: Cells) -> dict[str, Any]:
         """The events of a call that the backend has not got yet."""
@@ -1881,7 +1974,8 @@ class Line:
         voicemail, told, ended = None, None, None
         with suppress(StoreUnavailable):
             voicemail, told, ended = cells.read(*map(hook.cell, names))
-        events = {"voicemail": json.loads(voicemail)} if voicemail and not told else {}
+        message = fitting(voicemail, {"recording_url": ""})
+        events: dict[str, Any] = {"voicemail": message} if message and not told else {}
         ending = {"status": over["status"], "seconds": over["seconds"]}
         return events | ({} if ended else {"ended": ending})
 
@@ -1890,7 +1984,9 @@ class Line:
         allow(request, "GET", "HEAD")
         if not self.settings.admin_token:
             raise Rejected(404, "There is nothing at this path.")
-        given = request.authorization.password if request.authorization else None
+        given = None
+        with suppress(ValueError):  # a header that is no text
+            given = request.authorization and request.authorization.password
         if not hmac.compare_digest((given or "").encode(), self.settings.admin_token.encode()):
             raise Rejected(401, "Who are you?", {"WWW-Authenticate": 'Basic realm="calls"'})
         cells = Cells(self.store, time.monotonic() + self.settings.deadline)
@@ -1902,7 +1998,7 @@ class Line:
             raise Rejected(503, f"The store does not answer: {error}") from None
         records = [*filter(None, map(read_record, values[: len(turns)]))]
         repeated = [n for n, again in zip(turns, values[len(turns) :], strict=True) if again]
-        known = timeline(records, repeated, json.loads(end or "{}"))
+        known = timeline(records, repeated, fitting(end, {"status": "", "seconds": 0}) or {})
         if not known["turns"]:
             raise Rejected(404, "No such call, or it is more than a day ago.")
         kinds = {"text/html": page(call_sid, known), "application/json": json.dumps(known)}
@@ -1924,6 +2020,7 @@ class Line:
         asked, problem = self.health
         if time.monotonic() - asked < 5 and asked:
             return problem
+        self.health = (time.monotonic(), problem)  # who looks meanwhile need not wait
         cells = Cells(self.store, time.monotonic() + self.settings.deadline)
         try:
             cells.settle("health", "well", ttl=60)
@@ -2021,8 +2118,7 @@ class Visit:
 
     def entrance(self) -> str:
         """The step at which a new call begins."""
-        caller = self.hook.caller if re.fullmatch(E164, self.hook.caller) else "anonymous"
-        if caller in self.settings.blocked:
+        if self.hook.number in self.settings.blocked:
             return "blocked"
         if self.settings.calls_per_hour and self.too_many():
             return "too_many"
@@ -2031,10 +2127,10 @@ class Visit:
 
     def too_many(self) -> bool:
         """Whether a caller has used up an hour's calls: as many cells, each holding one CallSid."""
-        if not re.fullmatch(E164, self.hook.caller):
+        if self.hook.number == "anonymous":
             return False
         secret, mine = self.settings.tokens[0].encode(), self.hook.call_sid
-        who = hmac.new(secret, self.hook.caller.encode(), "sha256").hexdigest()[:32]
+        who = hmac.new(secret, self.hook.number.encode(), "sha256").hexdigest()[:32]
         places = [f"caller:{who}:{i}" for i in range(self.settings.calls_per_hour)]
         with suppress(StoreUnavailable):
             taken = self.cells.read(*places)
@@ -2051,13 +2147,14 @@ class Visit:
         """The backend's answer to what the caller said, which is settled first; or how to hold."""
         hook, until = self.hook, self.moment(self.SLOW)
         if not self.away:
+            kept = hook.hold > 0
             with suppress(StoreUnavailable):
-                if not hook.hold:
+                if not kept:
                     until_asked = self.moment(self.ASKED)
                     stood = self.cells.settle(hook.slow("asked"), written(asked), DAY, until_asked)
-                    asked = read_as(Asked, stood) or asked
+                    asked, kept = read_as(Asked, stood) or asked, True
                 return self.desk.answer(Job(hook, asked), known, self.cells, until)
-            if 0 < hook.hold < len(HOLDS):
+            if kept and hook.hold < len(HOLDS):
                 return "hold"  # a worker may be at it: no second attempt beside it
         return self.desk.question_once(Job(hook, asked), until)
 
@@ -2076,7 +2173,7 @@ class Visit:
         if after.recording != call.recording and self.settings.backend_url:
             self.announce(after.recording)
         said = render(self.settings, self.plan, after, reply)
-        self.trail |= {"from": call.step or None, "to": after.step}
+        self.trail |= {"from": call.step or None, "to": after.step, "dial": heard.dial or None}
         if self.away:
             if self.hook.hold and self.settings.rest_login:
                 in_background(self.desk.leave_alone, self.hook)
@@ -2102,11 +2199,18 @@ class Visit:
         return said
 
     def announce(self, recording: str) -> None:
-        """Tell the backend of a voicemail; settled first, so that the message outlives us."""
+        """Tell the backend of a voicemail; settled first, so that the message outlives us.
+
+        Who has hung up hears nothing: then 503 makes Twilio ask again until the backend has it,
+        because the end of this call may have come, and told what it knew, before.
+        """
         message = {"recording_url": recording}
         with suppress(StoreUnavailable):
             self.cells.settle(self.hook.cell("voicemail"), json.dumps(message))
-        self.desk.tell_soon(self.hook, {"voicemail": message})
+        gone = self.hook.status == "completed"
+        moment = self.moment(self.SLOW) if gone else 0
+        if not self.desk.told(self.hook, {"voicemail": message}, moment) and gone:
+            raise Rejected(503, "The backend has yet to be told.")
 
     def ms(self) -> int:
         """Milliseconds since the webhook arrived."""

@@ -44,9 +44,9 @@ OVERRIDING: Final = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something seen; `advice` says what to do about it, and is empty where all is well."""
+    """Something seen, or not; `advice` says what to do about it, and is empty where all is well."""
 
-    level: Literal["ok", "note", "CHANGE"]
+    level: Literal["ok", "note", "unseen", "CHANGE"]
     seen: str
     advice: str = ""
 
@@ -66,6 +66,10 @@ def ok(seen: str) -> Finding:
 
 def note(seen: str, advice: str = "") -> Finding:
     return Finding("note", seen, advice)
+
+
+def unseen(why: str, advice: str = "") -> Finding:
+    return Finding("unseen", f"the number's settings were not looked at: {why}", advice)
 
 
 def change(seen: str, advice: str) -> Finding:
@@ -348,7 +352,7 @@ def at_twilio(account: Account, number: str, url: str, overrides: str) -> Findin
     try:
         about, found = account.get(".json"), account.get(listed(number))
     except (OSError, HTTPException) as error:
-        yield note(f"Twilio's REST API cannot be reached from here: {error}")
+        yield unseen(f"Twilio's REST API cannot be reached from here: {error}")
         return
     if found.status != 200:
         said = parsed(found).get("message", "")
@@ -473,7 +477,7 @@ def everything(options: argparse.Namespace, env: Mapping[str, str]) -> Findings:
     phone.call_sid = test_sid()
     yield from the_line(phone, url, env, options.patience)
     if not account_sid:
-        yield note("the number's settings were not looked at", "Set TWILIO_ACCOUNT_SID.")
+        yield unseen("TWILIO_ACCOUNT_SID is not set here", "Export it, and look again.")
         return
     key, secret = env.get("TWILIO_API_KEY"), env.get("TWILIO_API_SECRET")
     login = (key, secret) if key and secret else (account_sid, options.token)
@@ -542,11 +546,17 @@ def arguments(given: Sequence[str], env: Mapping[str, str]) -> argparse.Namespac
 
 def main(given: Sequence[str], env: Mapping[str, str]) -> int:
     """Prints every finding as it is made; 1 if there is something to change."""
-    wrong = 0
+    levels = []
     for finding in everything(arguments(given, env), env):
         print(finding, flush=True)
-        wrong += finding.level == "CHANGE"
-    print(f"\nto change: {wrong}" if wrong else "\nall well: dial the number")
+        levels.append(finding.level)
+    wrong = levels.count("CHANGE")
+    if wrong:
+        print(f"\nto change: {wrong}")
+    elif "unseen" in levels:
+        print("\nwhat was looked at is well; the number's settings were not looked at")
+    else:
+        print("\nall well: dial the number")
     return 1 if wrong else 0
 
 

@@ -1,20 +1,35 @@
 """What a reader of main.py once found wrong, so that it stays mended."""
 
+import io
+import json
+import os
+import threading
 import time
-from collections.abc import Iterator
+import uuid
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
-from backend import Backend, Question, Reply, says, until
-from inside import FORM, Inside
-from upstash import Upstash
+from backend import Backend, Question, Reply, says, together, until
+from inside import FORM, TOKEN, Inside
+from phone import Answer, sign
+from upstash import Command, Upstash
 
 import main
 
 PERSON = "+15550100099"
 LISTEN = "/voice/process?turn=1&step=listen"
+VOICEMAIL = "/voice/process?turn=1&step=voicemail"
+RECORDING = "https://api.twilio.com/recordings/RE1"
+ADMIN = {"ADMIN_TOKEN": "a" * 12}
+LOGIN = {"Authorization": "Basic " + b64encode(b"x:" + b"a" * 12).decode()}
 
 
 @pytest.fixture
@@ -40,8 +55,22 @@ def after(seconds: float) -> Backend:
     return Backend(decide)
 
 
+def new_call() -> str:
+    return "CA" + uuid.uuid4().hex
+
+
 def webhook(call_sid: str, **more: str) -> dict[str, str]:
     return {"CallSid": call_sid, "From": "+15557654321", "To": "+15550001111", **more}
+
+
+def put(here: Inside, cell: str, value: str) -> None:
+    """Fills an empty cell with whatever."""
+    assert main.Cells(here.line.store, time.monotonic() + 2).settle(cell, value) == value
+
+
+def events(backend: Backend) -> list[str]:
+    """The names of the events that a backend was told, in order."""
+    return [str(q.body["event"]) for q in tuple(backend.questions) if "event" in q.body]
 
 
 def test_an_unsigned_form_of_a_thousand_parts_is_refused(upstash: Upstash) -> None:
@@ -53,7 +82,17 @@ def test_an_unsigned_form_of_a_thousand_parts_is_refused(upstash: Upstash) -> No
     assert answer.status == 403
     assert PERSON.encode() not in answer.body
     assert upstash.commands == []
-    assert here.send("POST", "/voice/inbound", b"a=1&" * 9000, {"Content-Type": FORM}).status == 403
+    for fields, status in ((2000, 403), (2001, 413), (9000, 413)):
+        body = b"&".join([b"a=1"] * fields)
+        assert here.send("POST", "/voice/inbound", body, {"Content-Type": FORM}).status == status
+
+
+def test_a_signed_form_of_too_many_fields_is_refused_too(upstash: Upstash) -> None:
+    """No webhook of Twilio's has two thousand fields, so there is no need to sort them."""
+    here = Inside(upstash.settings)
+    many = {f"Field{i}": "1" for i in range(2000)}
+    assert here.post("/voice/inbound", webhook(new_call(), **many)).status == 413
+    assert upstash.commands == []
 
 
 def test_the_fallback_knows_what_the_caller_said(upstash: Upstash) -> None:
@@ -154,6 +193,340 @@ def test_a_say_keeps_both_of_twilios_limits() -> None:
     """Letters of several bytes are cut sooner: the other limit is 4500 bytes, URL-encoded."""
     assert len(quote(main.sayable("Жук " * 900))) <= main.ENCODED
     assert main.sayable("Short.") == "Short."
+
+
+@contextmanager
+def no_threads() -> Iterator[None]:
+    """Nobody can start a thread: its stack would be larger than any memory."""
+    threading.stack_size(1 << 60)
+    try:
+        yield
+    finally:
+        threading.stack_size(0)
+
+
+def test_a_question_for_which_there_was_no_thread_is_asked_later(upstash: Upstash) -> None:
+    """The worker cannot start: once its lease has run out, the next look asks the backend."""
+    with after(0) as backend:
+        here = line(upstash, backend)
+        phone = here.phone()
+        phone.ring()
+        asked = webhook(phone.call_sid, SpeechResult="a ticket")
+        with no_threads():
+            assert here.post(LISTEN, asked).kind == "text/xml"
+        assert here.line.desk.jobs == {}
+        assert backend.questions == []
+        upstash.quietly(["DEL", f"call:{phone.call_sid}:1:lease"])
+        assert b"Booked." in here.post(LISTEN, asked).body
+
+
+def test_an_event_for_which_there_was_no_thread_is_told_later(upstash: Upstash) -> None:
+    """Nobody can begin to tell it: 503, and when Twilio asks again the backend is told."""
+    with after(0) as backend:
+        here = line(upstash, backend)
+        phone = here.phone()
+        phone.ring()
+        ended = webhook(phone.call_sid, CallStatus="completed")
+        with ExitStack() as nobody:
+            while nobody.enter_context(main.place(here.line.desk.waits)):
+                pass  # all places are taken, so that no webhook waits for the telling
+            with no_threads():
+                assert here.post("/voice/status", ended).status == 503
+        assert here.line.desk.telling == {}
+        assert here.post("/voice/status", ended).status == 204
+        assert events(backend) == ["ended"]
+
+
+def test_a_message_for_which_there_was_no_thread_is_told_at_the_end(upstash: Upstash) -> None:
+    """Nobody can begin to tell of a voicemail: the caller hears the end, the backend of both."""
+    with after(0) as backend:
+        here = line(upstash, backend)
+        phone = here.phone()
+        phone.ring()
+        with no_threads():
+            said = here.post(VOICEMAIL, webhook(phone.call_sid, RecordingUrl=RECORDING)).body
+        assert b"message" in said
+        assert here.line.desk.telling == {}
+        ended = webhook(phone.call_sid, CallStatus="completed")
+        assert here.post("/voice/status", ended).status == 204
+        assert events(backend) == ["voicemail", "ended"]
+
+
+def unbuffered(file: str | int | Path) -> io.TextIOWrapper:
+    """A file as stdout is with PYTHONUNBUFFERED=1, which containers like to set."""
+    return io.TextIOWrapper(io.FileIO(file, "w"), write_through=True)
+
+
+def test_a_log_that_cannot_be_written_costs_no_caller_anything(tmp_path: Path) -> None:
+    """Nobody reads the log any more, or it is closed: callers hear words, strangers get a 403."""
+    nobody, stdout = os.pipe()
+    os.close(nobody)
+    shut = io.StringIO()
+    shut.close()
+    with unbuffered(stdout) as torn:
+        for out in (torn, shut):
+            with redirect_stdout(out):
+                here = Inside({"FORWARD_TO": PERSON, "STATE_FILE": str(tmp_path / "calls")})
+                greeted = here.post("/voice/inbound", webhook(new_call()))
+                forged = here.send("POST", "/voice/inbound", b"CallSid=CA1", {"Content-Type": FORM})
+                health = here.send("GET", "/healthz")
+            assert b"thank you for calling" in greeted.body
+            assert (greeted.status, forged.status, health.status) == (200, 403, 200)
+
+
+def test_threads_write_their_own_lines(tmp_path: Path) -> None:
+    """However many webhooks log at once, each line of the log is one JSON object."""
+
+    def work() -> None:
+        for turn in range(300):
+            main.log("info", "a line", turn=turn)
+
+    with unbuffered(tmp_path / "log") as log, redirect_stdout(log):
+        together(*[work] * 16)
+    lines = (tmp_path / "log").read_text().split("\n")
+    assert lines.pop() == ""
+    found = [each for each in map(json.loads, lines) if each["message"] == "a line"]
+    assert sorted(each["turn"] for each in found) == sorted([*range(300)] * 16)
+
+
+@pytest.mark.parametrize("rubbish", ["rubbish", "OK", "{}", "[]", "5", "null", '{"seconds":"x"}'])
+@pytest.mark.parametrize("cell", ["end", "voicemail"])
+def test_rubbish_in_a_cell_does_not_keep_the_end_from_the_backend(
+    cell: str, rubbish: str, upstash: Upstash
+) -> None:
+    """Whatever stands where the end or a message was noted, the backend is told of the end once."""
+    with after(0) as backend:
+        here = line(upstash, backend, **ADMIN)
+        phone = here.phone()
+        phone.ring()
+        put(here, f"call:{phone.call_sid}:{cell}", rubbish)
+        ended = webhook(phone.call_sid, CallStatus="completed", CallDuration="5")
+        assert [here.post("/voice/status", ended).status for _ in range(2)] == [204, 204]
+        [told] = [q.body for q in backend.questions if q.body["event"] == "ended"]
+        assert (told["status"], told["seconds"]) == ("completed", 5)
+        assert here.send("GET", f"/calls/{phone.call_sid}", headers=LOGIN).status == 200
+
+
+def test_a_bug_at_the_end_of_a_call_is_no_answer(tmp_path: Path) -> None:
+    """TwiML with 200 would say that all is taken care of: 503 makes Twilio ask again."""
+    backend = {"BACKEND_URL": "http://127.0.0.1:1"}
+    here = Inside({**backend, "STATE_FILE": str(tmp_path / "calls")})
+    del here.line.desk.waits
+    answer = here.post("/voice/status", webhook(new_call(), CallStatus="completed"))
+    assert (answer.status, answer.kind) == (503, "text/plain")
+
+
+HALF = r'"\ud800"'
+SPOILED = [
+    (name, value)
+    for name, blank in main.BLANKS[main.Record].items()
+    for value in ([HALF] if isinstance(blank, str) else ["-1", "-1e9", "NaN", "1e999"])
+]
+
+
+@pytest.mark.parametrize(("field", "value"), SPOILED)
+def test_a_spoiled_cell_does_not_end_a_conversation(field: str, value: str, tmp_path: Path) -> None:
+    """Half a character, or a number that is none, in any field: it goes on from the URL's step."""
+    here = Inside({"FORWARD_TO": PERSON, "STATE_FILE": str(tmp_path / "calls"), **ADMIN})
+    record = f'{{"twiml":"<Response/>","step":"reason","{field}":{value}}}'
+    for turn in (1, 2):  # what had been asked; what this webhook was answered before
+        call = new_call()
+        put(here, f"call:{call}:{turn}", record)
+        said = here.post("/voice/process?turn=1&step=reason", webhook(call, SpeechResult="Ann"))
+        stands = turn == 2 and value != HALF
+        assert said.status == 200
+        assert (b"<Response/>" if stands else b"I heard: Ann.") in said.body
+        assert here.send("GET", f"/calls/{call}", headers=LOGIN).status in (200, 404)
+
+
+@pytest.mark.parametrize("misses", ["-1000000", "-1", "NaN"])
+def test_a_spoiled_count_does_not_keep_a_silent_caller(misses: str, tmp_path: Path) -> None:
+    """Who says nothing three times gets a person, whatever number of misses stands in a cell."""
+    here = Inside({"FORWARD_TO": PERSON, "STATE_FILE": str(tmp_path / "calls")})
+    call = new_call()
+    put(here, f"call:{call}:1", f'{{"twiml":"x","step":"reason","misses":{misses}}}')
+    at = "/voice/process?step=reason&turn="
+    said = [here.post(f"{at}{turn}", webhook(call)).body for turn in (1, 2, 3)]
+    assert [b"<Dial" in each for each in said] == [False, False, True]
+
+
+@pytest.mark.parametrize("cell", ['{"say":"\\ud800","then":"listen"}', "NaN"])
+def test_a_spoiled_answer_of_the_backend_is_asked_for_again(cell: str, tmp_path: Path) -> None:
+    """Half a character cannot be spoken, so a held caller hears what the backend says now."""
+    with after(0) as backend:
+        here = Inside({"STATE_FILE": str(tmp_path / "calls"), "BACKEND_URL": backend.url})
+        call, asked = new_call(), main.Asked("a ticket", at=time.time(), step="think")
+        put(here, f"call:{call}:1:asked", main.written(asked))
+        put(here, f"call:{call}:1:result", cell)
+        assert b"Booked." in here.post(LISTEN + "&hold=1", webhook(call)).body
+
+
+@pytest.mark.parametrize(
+    "caller", ["+266696687", "+7378742833", "+2562533", "+86282452253", "+8656696", "+7748283"]
+)
+def test_a_withheld_number_is_known_by_its_letters_on_the_keypad(
+    caller: str, tmp_path: Path
+) -> None:
+    """Twilio spells "anonymous" and the like as numbers: refused as such, and nobody's to count."""
+    file = {"STATE_FILE": str(tmp_path / "calls")}
+    refusing, counting = (
+        Inside({**file, "BLOCKED": "anonymous"}),
+        Inside({**file, "CALLS_PER_HOUR": "1"}),
+    )
+    assert b"<Reject" in refusing.post("/voice", webhook(new_call(), From=caller)).body
+    for _ in range(2):
+        said = counting.post("/voice", webhook(new_call(), From=caller)).body
+        assert b"thank you for calling" in said
+
+
+class Slashed(BaseHTTPRequestHandler):
+    """A backend whose path ends in a slash; like many frameworks it moves any other there."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = says("Booked.").body
+        self.send_response(200 if self.path == "/ask/" else 308)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_slash_at_the_end_of_the_backends_path_is_kept(tmp_path: Path) -> None:
+    """The backend is asked at exactly the path that was set: a redirect is no answer."""
+    with HTTPServer(("127.0.0.1", 0), Slashed) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/ask/"
+        here = Inside({"STATE_FILE": str(tmp_path / "calls"), "BACKEND_URL": url})
+        assert here.line.settings.problems == ()
+        said = here.post(LISTEN, webhook(new_call(), SpeechResult="a ticket")).body
+        assert b"Booked." in said
+
+
+@pytest.mark.parametrize(("age", "known"), [(6, 200), (None, 503)])
+def test_one_look_at_a_time_asks_a_store_that_hangs(
+    age: int | None, known: int, upstash: Upstash
+) -> None:
+    """Who looks at /healthz meanwhile hears at once what is known: nothing good, if it is new."""
+    here = Inside({**upstash.settings, "RESPONSE_DEADLINE": "1"})
+    look = partial(here.send, "GET", "/healthz")
+    if age:
+        assert look().status == 200
+        here.line.health = (time.monotonic() - age, "")
+    upstash.forget()
+    upstash.fault = lambda _: "hang"
+    with ThreadPoolExecutor(21) as pool:
+        first = pool.submit(look)
+        assert until(lambda: upstash.round_trips == 1)
+        began = time.monotonic()
+        others = [pool.submit(look) for _ in range(20)]
+        assert [each.result().status for each in others] == [known] * 20
+        assert time.monotonic() - began < 0.4
+        assert first.result().status == 503
+    assert upstash.round_trips == 2  # one look takes a second attempt after the first
+    assert look().status == 503
+
+
+def test_a_second_instance_that_loses_sight_of_the_work_holds(upstash: Upstash) -> None:
+    """What was said is settled, then Redis fails for the result: it holds, and does not ask too."""
+    with after(1.5) as backend:
+        worker, other = (line(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
+        phone = worker.phone()
+        phone.ring()
+        asked = webhook(phone.call_sid, SpeechResult="a ticket")
+        assert b"<Redirect>" in worker.post(LISTEN, asked).body
+        gone = f"call:{phone.call_sid}:1:result"
+        upstash.fault = lambda c: "drop" if c == ["MGET", gone] else None
+        said = other.post(LISTEN, asked).body
+        assert b"<Redirect>" in said
+        assert b"<Dial" not in said
+        assert len(backend.questions) == 1
+
+
+def test_a_message_that_comes_after_the_end_outlives_the_instance(upstash: Upstash) -> None:
+    """The caller has hung up and the backend is down: 503, so that Twilio brings it once more."""
+    down = threading.Event()
+
+    def decide(_: Question) -> Reply:
+        return Reply(b"", 503) if down.is_set() else Reply(b"{}")
+
+    with Backend(decide) as backend:
+        first, second = (line(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
+        phone = first.phone()
+        phone.ring()
+        ended = webhook(phone.call_sid, CallStatus="completed", CallDuration="9")
+        assert first.post("/voice/status", ended).status == 204
+        down.set()
+        message = {**ended, "RecordingUrl": RECORDING}
+        assert first.post(VOICEMAIL, message).status == 503
+        down.clear()
+        assert second.post(VOICEMAIL, message).status == 200
+        told = [q.body for q in backend.questions if q.body["event"] == "voicemail"]
+        assert told[-1]["recording_url"] == RECORDING
+
+
+def test_connections_that_have_gone_silent_cost_one_attempt(upstash: Upstash) -> None:
+    """A load balancer forgot several at once: one webhook waits for one, and nothing is lost."""
+    here = Inside({**upstash.settings, "FORWARD_TO": PERSON, "RESPONSE_DEADLINE": "2"})
+    phones = [here.phone() for _ in range(5)]
+    upstash.latency = 0.1  # so that they need five connections
+    together(*[phone.ring for phone in phones])
+    upstash.latency = 0
+    before = set(threading.enumerate())  # each of the stand-in's connections has a thread
+    assert len(upstash.connections) >= 3
+
+    def silent(_: Command) -> str | None:
+        return "hang" if threading.current_thread() in before else None
+
+    upstash.fault = silent
+    took = []
+    for phone in phones:
+        began = time.monotonic()
+        phone.say("Ann")
+        took.append(time.monotonic() - began)
+    assert took[0] < 0.9
+    assert max(took[1:]) < 0.4
+    assert {f"call:{phone.call_sid}:2" for phone in phones} <= upstash.keys().keys()
+
+
+def reached(here: Inside, origin: str, headers: Mapping[str, str]) -> Answer:
+    """What a webhook is answered that Twilio signed for this origin."""
+    form = list(webhook(new_call()).items())
+    signed = {"Content-Type": FORM, "X-Twilio-Signature": sign(TOKEN, origin + "/voice", form)}
+    return here.send("POST", "/voice", urlencode(form).encode(), {**signed, **headers})
+
+
+@pytest.mark.parametrize(
+    ("public", "headers"),
+    [
+        ("https://Line.Example", {}),
+        ("https://Line.Example/", {}),
+        ("", {"X-Forwarded-Proto": "https,http", "X-Forwarded-Host": "Line.Example"}),
+        ("", {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "Line.Example, inner.local"}),
+        ("", {"X-Forwarded-Proto": "https , http", "Host": "Line.Example"}),
+    ],
+)
+def test_the_origin_is_the_one_that_twilio_called(
+    public: str, headers: dict[str, str], tmp_path: Path
+) -> None:
+    """Capitals count, as in the signature, and of a list of proxies the first was called."""
+    here = Inside({"PUBLIC_URL": public, "STATE_FILE": str(tmp_path / "calls")})
+    assert reached(here, "https://Line.Example", headers).status == 200
+    assert reached(here, "https://line.example", headers).status == 403
+
+
+@pytest.mark.parametrize("header", ["Basic \xff", "Basic /w==", "Basic", "Basic \xe9:x", "\xff"])
+def test_a_login_that_is_no_text_is_refused(header: str, tmp_path: Path) -> None:
+    """A stranger at the page of a call is asked who that is, whatever the header holds."""
+    here = Inside({"STATE_FILE": str(tmp_path / "calls"), **ADMIN})
+    page = here.send("GET", f"/calls/{new_call()}", headers={"Authorization": header})
+    assert page.status == 401
+
+
+@pytest.mark.parametrize("name", [":memory:", ":"])
+def test_a_store_in_memory_is_no_store(name: str) -> None:
+    """Each thread would have cells of its own, so the operator is told to name a file."""
+    settings = main.read_settings({"TWILIO_AUTH_TOKEN": TOKEN, "STATE_FILE": name})
+    assert any("STATE_FILE" in problem for problem in settings.problems)
 
 
 def test_one_teller_brings_an_event(upstash: Upstash) -> None:

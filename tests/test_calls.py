@@ -1,8 +1,9 @@
 """Every transcript in tests/calls, played: whole calls, as callers live through them.
 
 A file there opens with a sentence that says what it shows. To add a case is to add a file; what
-`python tests/phone.py` prints can be kept as one. In its settings "Yesterday" stands for the name
-of yesterday's weekday, so that a line can be closed whenever the tests run.
+`python tests/phone.py` prints can be kept as one, if the line needed no backend for it. In its
+settings "Yesterday" stands for the name of yesterday's weekday, so that a line can be closed
+whenever the tests run.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,8 +19,7 @@ from phone import Answer, Deliver, Fields, Phone, Transcript
 from upstash import Upstash
 
 KILLED: Final = "instance is killed"
-FILES: Final = sorted(Path(__file__).parent.glob("calls/*.call"))
-CALLS: Final = [path for path in FILES if "set BACKEND_URL" not in path.read_text("utf-8")]
+CALLS: Final = sorted(Path(__file__).parent.glob("calls/*.call"))
 DEADLY: Final = [path for path in CALLS if KILLED in path.read_text("utf-8")]
 
 every_call = pytest.mark.parametrize("path", CALLS, ids=lambda path: str(path.stem))
@@ -34,6 +34,10 @@ def upstash() -> Iterator[Upstash]:
 
 def settings(call: Transcript) -> dict[str, str]:
     """The settings of a transcript, with yesterday's weekday filled in."""
+    assert "BACKEND_URL" not in call.settings, (
+        "a transcript holds what a line says by itself: "
+        "a call that needs a backend is a test like those in tests/test_slow.py"
+    )
     weekday = (datetime.now(UTC) - timedelta(days=1)).strftime("%a")
     return {name: value.replace("Yesterday", weekday) for name, value in call.settings.items()}
 
@@ -69,7 +73,13 @@ def phone_to(deliver: Deliver) -> Phone:
     return Phone(ORIGIN, token=TOKEN, deliver=deliver)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.stem))
+def test_a_transcript_that_needs_a_backend_is_refused() -> None:
+    """Nobody plays the backend of a saved call: it fails with a sentence that says so."""
+    with pytest.raises(AssertionError, match="what a line says by itself"):
+        settings(Transcript("set BACKEND_URL=http://127.0.0.1:5077\nrings"))
+
+
+@every_call
 def test_every_transcript_says_what_it_shows(path: Path) -> None:
     """The first line of a transcript is a comment, and a sentence."""
     first = path.read_text(encoding="utf-8").splitlines()[0]

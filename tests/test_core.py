@@ -526,7 +526,7 @@ def test_every_language_has_every_sentence() -> None:
 def test_every_step_leads_somewhere(name: str) -> None:
     """No row of a table names a step that nobody wrote."""
     plan = line(LINES[name]).plan
-    assert list(main.dead_ends(plan.flow, plan.words, plan.numbers)) == []
+    assert list(main.flaws(plan.flow, plan.words, plan.numbers)) == []
 
 
 @pytest.mark.parametrize(
@@ -536,13 +536,39 @@ def test_every_step_leads_somewhere(name: str) -> None:
         ("start", main.Tell("greting", then="reason"), ["'start'", "'greting'"]),
         ("start", main.Tell("I heard {herd}.", then="reason"), ["'start'", "{herd}"]),
         ("sales", main.Transfer("sales", "connecting", "voicemail"), ["'sales'", "department"]),
+        ("start", main.Tell("greeting", then="start"), ["'start'", "back to itself"]),
+        ("hours", main.Tell("{heard}?", then="reason"), ["'hours'", "{heard}"]),
+        ("reason", main.Ask("{menu} {name}", then="connect"), ["'reason'", "{name}"]),
     ],
 )
 def test_an_edit_that_leads_nowhere_is_named(name: str, step: main.Step, told: list[str]) -> None:
     """A step, a sentence, a blank or a number that nobody wrote is told in plain words."""
     plan = line(FORWARD).plan
-    [said_] = main.dead_ends({**plan.flow, name: step}, plan.words, plan.numbers)
+    [said_] = main.flaws({**plan.flow, name: step}, plan.words, plan.numbers)
     assert [part for part in told if part not in said_] == []
+
+
+@pytest.mark.parametrize("language", main.WORDS)
+def test_a_sentence_that_is_missed_is_named(language: str) -> None:
+    """Whatever sentence is taken out of WORDS, it is told before a caller hears its name."""
+    book = {"DEPARTMENTS": "billing=+15550100001", "BACKEND_URL": "https://backend.example"}
+    used = [main.flow(line(env).settings) for env in (FORWARD, book)]
+    words = main.WORDS[language]
+    for name in words:
+        less = {key: sentence for key, sentence in words.items() if key != name}
+        told = [said for flow in used for said in main.flaws(flow, less, ["billing"])]
+        assert any(repr(name) in said for said in told)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("menu_item", "For {nmae}, press {key}."), ("greeting", "Hello {name}."), ("busy", "{heard}")],
+)
+def test_a_blank_that_nothing_fills_in_is_named(name: str, sentence: str) -> None:
+    """A placeholder that would be read aloud is told, in any sentence of WORDS and in GREETING."""
+    plan = line(FORWARD).plan
+    told = main.flaws(plan.flow, {**plan.words, name: sentence}, plan.numbers)
+    assert [said for said in told if repr(name) in said and "nothing fills in" in said]
 
 
 def test_an_edit_that_leads_nowhere_still_has_an_answer() -> None:
@@ -558,7 +584,7 @@ def test_a_step_that_every_line_needs_is_missed() -> None:
     """Without a goodbye the end of a call would start it again: that is told before the first."""
     plan = line(FORWARD).plan
     table = {name: step for name, step in plan.flow.items() if name != "goodbye"}
-    assert list(main.dead_ends(table, plan.words, plan.numbers)) == [
+    assert list(main.flaws(table, plan.words, plan.numbers)) == [
         "flow: there is no step 'goodbye', and every line needs it"
     ]
 

@@ -328,7 +328,8 @@ def test_twilio_out_of_reach_is_only_noted(line: Instance) -> None:
     """Without Twilio's REST API the rest is looked at all the same."""
     findings = look(line.url, "http://127.0.0.1:1")
     assert changes(findings) == []
-    assert any("REST API cannot be reached" in each for each in notes(findings))
+    [unseen] = [each.seen for each in findings if each.level == "unseen"]
+    assert "settings were not looked at: Twilio's REST API cannot be reached" in unseen
 
 
 def test_another_token_is_found(line: Instance) -> None:
@@ -530,11 +531,26 @@ def test_the_program_prints_what_it_finds(line: Instance, twilio: Twilio) -> Non
     assert TOKEN not in done.stdout
 
 
-def test_the_program_ends_well_when_all_is_well(line: Instance) -> None:
+def test_the_program_ends_well_when_all_is_well(line: Instance, twilio: Twilio) -> None:
     """From a shell, with nothing to change: exit status 0."""
-    done = program(line.url, TWILIO_AUTH_TOKEN=TOKEN)
+    env = {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_ACCOUNT_SID": ACCOUNT}
+    with serving(twilio.answer) as api:
+        done = program(line.url, "--api", api, **env)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("\nall well: dial the number\n")
+
+
+@pytest.mark.parametrize("account", [{}, {"TWILIO_ACCOUNT_SID": ACCOUNT}], ids=["unset", "unheard"])
+def test_the_program_owns_up_to_what_it_did_not_see(
+    line: Instance, account: dict[str, str]
+) -> None:
+    """Without the number's settings nobody is told that all is well."""
+    done = program(line.url, "--api", "http://127.0.0.1:1", TWILIO_AUTH_TOKEN=TOKEN, **account)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\nunseen  the number's settings were not looked at: " in done.stdout
+    end = "\nwhat was looked at is well; the number's settings were not looked at\n"
+    assert done.stdout.endswith(end)
+    assert "all well" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,9 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 import pytest
-from instance import SETTINGS, Instance
+from instance import ROOT, SETTINGS, Instance
 from phone import (
+    APOLOGIES,
     Answer,
     Clock,
     Failed,
@@ -975,7 +977,7 @@ def test_the_end_of_the_input_hangs_up(line: Canned) -> None:
 
 
 def test_the_terminal_explains_what_it_cannot_do(line: Canned) -> None:
-    """Retry, kill, help and mistakes are answered with comments, and the call goes on."""
+    """What is of no use is answered with a comment; the call goes on, and the script fails."""
     voicemail(line)
     done = terminal(line, "!retry\n!kill\n!history\n!help\n!dance\n!answer 5\n#1\n!busy\n!hangup\n")
     for words in (
@@ -988,9 +990,54 @@ def test_the_terminal_explains_what_it_cannot_do(line: Canned) -> None:
         "caller presses 1\n",
         "callee is busy\n",
         "caller hangs up\n",
+        "lines of the script not usable: 4 (CA",
     ):
         assert words in done.stdout
-    assert done.returncode == 0
+    assert "all well" not in done.stdout
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        (ROOT / "tests/calls/instance_killed.call").read_text(encoding="utf-8"),
+        "# A call on 1 May 2025.\n\nset FORWARD_TO=+15550100099\nrings\n",
+        "rings from anonymous\nline: Which?\n",
+    ],
+)
+def test_a_transcript_is_not_taken_for_a_script(line: Canned, script: str) -> None:
+    """Whoever pipes a saved call in is told how such a file is run, and nobody rings."""
+    done = terminal(line, script)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "this is a transcript" in done.stderr
+    assert "run python -m pytest tests/test_calls.py" in done.stderr
+    assert line.asked == []
+
+
+@pytest.mark.parametrize("words", ["set up a meeting", "my phone rings"])
+def test_a_caller_may_talk_like_a_transcript(line: Canned, words: str) -> None:
+    """Words that only resemble one are said."""
+    voicemail(line)
+    assert f"caller: {words}\n" in terminal(line, words).stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"), [("0", True), ("*", True), ("42", False), ("#0", False)]
+)
+def test_a_bare_digit_is_said_to_be_a_word(line: Canned, typed: str, hint: bool) -> None:
+    """Who types 0 hears that it was spoken, and how the key is pressed."""
+    voicemail(line)
+    told = f"# heard as the word {typed}; #{typed} presses the key\n"
+    assert (told in terminal(line, typed).stdout) is hint
+
+
+def test_an_apology_is_not_well(line: Canned) -> None:
+    """A line at --url that apologised for a bug of its own went wrong, whatever its TwiML."""
+    line.on("/voice/inbound", f"<Say>{APOLOGIES[0]}</Say>")
+    done = terminal(line, "")
+    assert "# the line apologised for a mistake of its own: its log has the cause\n" in done.stdout
+    assert "apologies: 1 (CA" in done.stdout
+    assert done.returncode == 1
 
 
 def test_a_broken_rule_is_the_exit_status(line: Canned) -> None:
@@ -1033,7 +1080,9 @@ def test_an_interrupt_hangs_up(line: Canned) -> None:
     assert line.forms("/voice/status")
 
 
-@pytest.mark.parametrize("options", [["--set", "A=1"], ["--what"], ["--token", ""]])
+@pytest.mark.parametrize(
+    "options", [["--set", "A=1"], ["--env", ".env"], ["--what"], ["--token", ""]]
+)
 def test_wrong_usage_is_status_two(line: Canned, options: list[str]) -> None:
     """Options that cannot be meant are refused before anybody rings."""
     done = terminal(line, "", *options)
@@ -1057,6 +1106,62 @@ def test_a_setting_that_does_not_exist_is_refused(pair: str, words: str) -> None
     done = command("", "--set", pair)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"there is no setting {words}" in done.stderr
+
+
+ENV = """\ufeff# the settings of a line
+TWILIO_AUTH_TOKEN=real
+UPSTASH_REDIS_REST_URL=https://real.example
+PUBLIC_URL=https://real.example
+STATE_FILE=/data/calls
+
+FORWARD_TO=+15550100098  # Ann
+export HOURS = "Mon-Sun 00:00-24:00 Europe/Berlin"
+GREETING='Hello, and press "#".'
+LANGUAGE=
+ADMIN_TOKEN="do#not#show#this"
+"""
+
+
+def test_a_rehearsal_takes_its_settings_from_a_file(tmp_path: Path) -> None:
+    """--env reads what .env has, but for the account, the store and the URL; --set wins."""
+    (file := tmp_path / ".env").write_text(ENV, encoding="utf-8")
+    assert arguments(["--env", str(file), "--set", "FORWARD_TO=+15550100097"]).settings == {
+        "FORWARD_TO": "+15550100097",
+        "HOURS": "Mon-Sun 00:00-24:00 Europe/Berlin",
+        "GREETING": 'Hello, and press "#".',
+        "ADMIN_TOKEN": "do#not#show#this",
+    }
+
+
+def test_a_rehearsal_is_a_call_without_secrets(tmp_path: Path) -> None:
+    """The line starts with the settings of the file, and prints those that are no secret."""
+    (file := tmp_path / ".env").write_text(ENV, encoding="utf-8")
+    done = command("!hangup\n", "--env", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\nset FORWARD_TO=+15550100098\n" in done.stdout
+    assert "\n# ADMIN_TOKEN is set\n" in done.stdout
+    assert 'rings\nline: Hello, and press "#".\n' in done.stdout
+    assert "do#not#show#this" not in done.stdout
+    assert "real" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("GREETNG=Hi", "--env: there is no setting 'GREETNG'; did you mean GREETING?"),
+        ("\nFORWARD_TO +1", ".env: line 2 is not NAME=VALUE"),
+        (None, ".env cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_of_settings_that_cannot_be_meant_is_refused(
+    tmp_path: Path, text: str | None, words: str
+) -> None:
+    """A missing file, a line that is no setting and a misspelt name are told before it starts."""
+    if text is not None:
+        (tmp_path / ".env").write_text(text, encoding="utf-8")
+    done = command("", "--env", str(tmp_path / ".env"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
 
 
 def test_every_setting_of_the_example_may_be_set(capsys: pytest.CaptureFixture[str]) -> None:
@@ -1118,17 +1223,26 @@ def test_words_can_be_badly_understood(line: Canned) -> None:
 
 
 def test_a_refused_call_is_explained_once(line: Canned) -> None:
-    """With a wrong token the line's own sentence is told, whose token it takes, and no echo."""
+    """The line's own sentence is told, and both causes that it may have, and no echo."""
     for path in ("/voice/inbound", "/voice/fallback", "/voice/status"):
         line.on(path, Reply("Twilio did not\nsign this.", 403, "text/plain"))
     done = terminal(line, "")
     assert done.returncode == 1
     assert done.stdout.count("# the line answered: Twilio did not sign this.\n") == 1
-    assert done.stdout.count("# --token must be the line's TWILIO_AUTH_TOKEN\n") == 1
+    assert done.stdout.count("# either --token is not the TWILIO_AUTH_TOKEN of the line,\n") == 1
+    assert f"# or the line's PUBLIC_URL is not {line.url}, which was rung\n" in done.stdout
     assert len(line.forms("/voice/inbound")) == 6
     again = "# twilio tries again, 5 times: the answer was HTTP 403\n"
     assert done.stdout.startswith(again, done.stdout.index("rings\n") + len("rings\n"))
     assert done.stdout.count("tries again") == 3, "inbound, fallback and status, one line each"
+
+
+def test_a_call_of_another_account_is_explained(line: Canned) -> None:
+    """A line that takes the calls of one account only needs its number, not another token."""
+    line.on("/voice/inbound", Reply("This call belongs to another account.", 403, "text/plain"))
+    done = terminal(line, "")
+    assert "# export the TWILIO_ACCOUNT_SID that is set there\n" in done.stdout
+    assert "# either --token" not in done.stdout
 
 
 def test_a_page_that_refuses_is_not_read_out(line: Canned) -> None:
@@ -1136,7 +1250,7 @@ def test_a_page_that_refuses_is_not_read_out(line: Canned) -> None:
     line.on("/voice/inbound", Reply("<html>Forbidden</html>", 403, "text/html"))
     done = terminal(line, "")
     assert "html" not in done.stdout
-    assert "# --token must be" in done.stdout
+    assert "# either --token" in done.stdout
 
 
 def test_attempts_that_fail_otherwise_are_told_apart(line: Canned) -> None:
@@ -1280,3 +1394,47 @@ def test_exported_settings_do_not_reach_the_terminal() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "set FORWARD_TO=+15550100099\nrings\nline: " in done.stdout
     assert "Leaked." not in done.stdout
+
+
+BUG = """
+
+def decide(*_: object) -> None:
+    raise ZeroDivisionError
+"""
+
+
+def test_a_bug_of_the_own_function_is_told_with_its_cause(tmp_path: Path) -> None:
+    """The caller hears an apology; the terminal shows what the log says of it, and ends ill."""
+    skipped = shutil.ignore_patterns("test_*", "calls", "records", "__pycache__")
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=skipped)
+    shutil.copy(ROOT / ".env.example", tmp_path)
+    text = (ROOT / "main.py").read_text(encoding="utf-8")
+    (tmp_path / "main.py").write_text(text + BUG, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "tests/phone.py")],
+        input="!answer\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"line: {APOLOGIES[0]}\n" in done.stdout
+    found = "# error in the log: a bug: apologised to the caller path=/voice/inbound cause=ZeroDiv"
+    assert found in done.stdout
+    assert "apologies: 1, errors in the log: 1 (CA" in done.stdout
+    assert "all well" not in done.stdout
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("program", ["phone.py", "live.py"])
+def test_an_older_python_is_told_which_one_is_needed(program: str) -> None:
+    """Not an ImportError from somewhere inside: a sentence, and status 1."""
+    code = (
+        "import runpy, sys; sys.version_info = (3, 10, 13); sys.path.insert(0, 'tests'); "
+        f"runpy.run_path('tests/{program}', run_name='__main__')"
+    )
+    old = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert old.returncode == 1
+    assert old.stderr.startswith("Python 3.11 or newer is needed; this is ")
