@@ -4,11 +4,11 @@ A call is a series of numbered turns. Every URL that we hand to Twilio names the
 come back to it (`/voice/process?turn=3&step=menu`). Twilio signs that URL and repeats it verbatim
 when it retries, so the turn number is idempotency key, lock and version at once.
 
-Nothing is kept in this process. Redis holds write-once cells: `settle(key, value)` writes a cell
+No call is kept in this process. Redis holds write-once cells: `settle(key, value)` writes a cell
 if it is empty and returns what stands in it; `read(keys)` looks. The cell `call:{CallSid}:{n}` is
 the call after n answers together with the TwiML of the n-th. Whoever loses a race (a retry, a
 rival instance, a write whose reply got lost) is handed the winner's TwiML and says exactly that.
-There are no locks and there is nothing to clean up: cells expire.
+No turn is ever locked, and there is nothing to clean up: cells expire.
 
 The path of one webhook, as `Visit.turn` walks it:
 
@@ -27,7 +27,7 @@ import runpy
 import sys
 
 if __name__ == "__main__":  # above the rest, because the server loads this file again
-    gc.disable()  # nothing that is loaded before the first call is garbage, and a look takes long
+    gc.disable()  # what is loaded before the first call is no garbage, and to look takes long
     sys.argv = ["functions-framework", "--target=handler", f"--source={__file__}"]
     runpy.run_module("functions_framework", run_name="__main__")
 
@@ -74,7 +74,7 @@ E164: Final = r"\+[1-9][0-9]{6,14}"
 
 
 class Rejected(Exception):
-    """A request that is refused by the asker's fault: an HTTP status and a plain sentence."""
+    """A request that is refused by its own fault: an HTTP status and a plain sentence."""
 
     def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
@@ -242,25 +242,24 @@ def phone_book(value: str) -> tuple[tuple[str, str], ...]:
 
 def opening_hours(value: str) -> Callable[[float], bool]:
     """`Mon-Fri 09:00-17:00, Sat 10:00-14:00 Europe/Berlin`: whether it is closed at a Unix time."""
-    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-    clock = r"([01]\d|2[0-4]):([0-5]\d)"
-    spans, place = value.rsplit(None, 1)
     from zoneinfo import ZoneInfo
 
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    hour = r"([01]\d|2[0-3]):[0-5]\d"
+    spans, place = value.rsplit(None, 1)
     zone = ZoneInfo(place)  # a KeyError where there is no such place
-    open_minutes: set[tuple[int, int]] = set()
+    table: list[tuple[range, str, str]] = []
     for span in spans.lower().split(","):
-        match = re.fullmatch(rf"\s*(\w+)(?:-(\w+))?\s+{clock}-{clock}\s*", span)
-        first, last, *times = match.groups() if match else ("", "", 0, 0, 0, 0)
-        opens, closes = (int(times[i]) * 60 + int(times[i + 1]) for i in (0, 2))
-        week = range(days.index(first), days.index(last or first) + 1)
-        if not week or not opens < closes <= 24 * 60:
+        week, hours = matched(rf"\s*\w+(-\w+)?\s+{hour}-({hour}|24:00)\s*", span).split()
+        (first, _, last), (opens, _, closes) = week.partition("-"), hours.partition("-")
+        table.append((range(days.index(first), days.index(last or first) + 1), opens, closes))
+        if not table[-1][0] or opens >= closes:
             raise ValueError(value)
-        open_minutes |= {(day, minute) for day in week for minute in range(opens, closes)}
 
     def closed(at: float) -> bool:
         now = datetime.fromtimestamp(at, zone)
-        return (now.weekday(), now.hour * 60 + now.minute) not in open_minutes
+        day, clock = now.weekday(), f"{now:%H:%M}"
+        return not any(day in week and opens <= clock < closes for week, opens, closes in table)
 
     return closed
 
@@ -277,7 +276,7 @@ LANGUAGES: Final = f"a language of WORDS ({', '.join(WORDS)}) with a country, li
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The environment, understood. What must be mended before a call stands in `problems`."""
+    """The environment, understood. What must be fixed before a call stands in `problems`."""
 
     tokens: tuple[str, ...] = variable(
         "TWILIO_AUTH_TOKEN",
@@ -285,7 +284,7 @@ class Settings:
         lambda value: tuple(matched(TOKEN, token.strip()) for token in value.split(",")),
         "a token, or two with a comma between while they are rotated",
     )
-    public_url: str = variable("PUBLIC_URL", "", origin, "the like of https://line.example.com")
+    public_url: str = variable("PUBLIC_URL", "", origin, "something like https://line.example.com")
     redis_url: str = variable("UPSTASH_REDIS_REST_URL", "", address, "the https:// URL for REST")
     redis_token: str = variable("UPSTASH_REDIS_REST_TOKEN", "", TOKEN, "a token without spaces")
     state_file: str = variable("STATE_FILE", ".calls.sqlite3", f"(?!:){LETTER}+", "a file name")
@@ -299,18 +298,15 @@ class Settings:
     voice: str = variable("VOICE", "", WORD, "a voice like Polly.Joanna")
     language: str = variable("LANGUAGE", "en-US", f"({'|'.join(WORDS)})-[A-Z]{{2}}", LANGUAGES)
     speech_model: str = variable("SPEECH_MODEL", "phone_call", WORD, "a model like phone_call")
-    speech_timeout: int | Literal["auto"] = variable(
-        "SPEECH_TIMEOUT",
-        3,
-        lambda value: value if value == "auto" else between(1, 10)(value),
-        "whole seconds from 1 to 10, or auto",
+    speech_timeout: str = variable(
+        "SPEECH_TIMEOUT", "3", "[1-9]|10|auto", "whole seconds from 1 to 10, or auto"
     )
     deadline: float = variable("RESPONSE_DEADLINE", 4.5, between(1, 14, float), "from 1 to 14")
     account_sid: str = variable("TWILIO_ACCOUNT_SID", "", f"AC{SID}", "AC and 32 hex digits")
     api_key: str = variable("TWILIO_API_KEY", "", f"SK{SID}", "SK and 32 hex digits")
     api_secret: str = variable("TWILIO_API_SECRET", "", TOKEN, "a secret without spaces")
     closed: Callable[[float], bool] | None = variable(
-        "HOURS", None, opening_hours, "the like of Mon-Fri 09:00-17:00 Europe/Berlin"
+        "HOURS", None, opening_hours, "something like Mon-Fri 09:00-17:00 Europe/Berlin"
     )
     blocked: frozenset[str] = variable(
         "BLOCKED",
@@ -352,7 +348,6 @@ class Settings:
 
     @property
     def words(self) -> Mapping[str, str]:
-        """The sentences of the language that is set, with the greeting that is set."""
         words = WORDS[self.language[:2]]
         return {**words, "greeting": self.greeting} if self.greeting else words
 
@@ -521,7 +516,8 @@ def flaws(table: Flow, words: Mapping[str, str], numbers: Collection[str]) -> It
 
 def dead_ends(step: Step, table: Flow, numbers: Collection[str]) -> Iterator[str]:
     """Where a step leads and nothing is."""
-    for way in ways(step):
+    named = [getattr(step, way, "") for way in ("then", "unanswered", "listen", "failed")]
+    for way in filter(None, [*named, *getattr(step, "routes", {}).values()]):
         if way not in table:
             yield f"leads to {way!r}, and there is no such step"
     if isinstance(step, Transfer) and step.to not in ("FORWARD_TO", *numbers):
@@ -531,12 +527,6 @@ def dead_ends(step: Step, table: Flow, numbers: Collection[str]) -> Iterator[str
         at = table.get(at.then) if isinstance(at, Tell) else None
     if at:
         yield "leads back to itself before the caller can say a word"
-
-
-def ways(step: Step) -> Iterator[str]:
-    """The steps that can follow a step."""
-    named = (getattr(step, way, "") for way in ("then", "unanswered", "listen", "failed"))
-    return filter(None, (*named, *getattr(step, "routes", {}).values()))
 
 
 def unfilled(where: str, sentence: str, filled: Collection[str]) -> Iterator[str]:
@@ -618,7 +608,6 @@ class Plan:
         return re.sub(r"{(\w+)}", lambda m: values.get(m[1], m[0]), self.words.get(say, say))
 
     def list(self, name: str) -> tuple[str, ...]:
-        """A list of WORDS, folded like speech."""
         return word_list(self.words[name])
 
     def menu(self, ask: Ask) -> str:
@@ -642,7 +631,7 @@ def sayable(words: str) -> str:
 
 
 def folded(words: str) -> str:
-    """Words as they are compared: without case, accents of width, punctuation or spare spaces."""
+    """Words as they are compared: without case, full-width forms, punctuation or spare spaces."""
     plain = unicodedata.normalize("NFKC", words).casefold()
     return " ".join(re.findall(r"\w+", plain.replace("_", " ")))
 
@@ -713,7 +702,7 @@ def question(plan: Plan, call: Call, step: Step) -> tuple[str, ...]:
     """The sentence of a step itself; the backend's own question, if it asked one."""
     match step:
         case Ask():
-            return (call.prompt or plan.sentence(step.say, menu=plan.menu(step)),)
+            return (sayable(call.prompt) or plan.sentence(step.say, menu=plan.menu(step)),)
         case Transfer():
             return (plan.sentence(step.say, heard=call.quote, name=spoken(step.to)),)
         case Voicemail() | End():
@@ -866,7 +855,9 @@ def render(settings: Settings, plan: Plan, call: Call, reply: Reply) -> str:
             response.reject(reason=reason)
         case End():
             response.hangup()
-        case _:
+        case Tell() | Consult():
+            response.redirect(back)  # nobody waits here: go on at the next turn
+        case Ask():
             pass
     return str(response)
 
@@ -882,7 +873,7 @@ def gather(settings: Settings, plan: Plan, reply: Reply, ask: Ask, back: str) ->
         input="dtmf speech",
         action=back,
         timeout=min(5 + reply.patience, 10),
-        speech_timeout=pause if pause == "auto" else min(pause + reply.patience, 10),
+        speech_timeout=pause if pause == "auto" else min(int(pause) + reply.patience, 10),
         speech_model=None if pause == "auto" else settings.speech_model,
         language=settings.language,
         hints=", ".join(hints),
@@ -920,7 +911,7 @@ def render_apology(settings: Settings, plan: Plan) -> str:
 # drips a byte a second outlasts any of their time-outs) and neither limits DNS; a caller waits.
 
 Moment = float  # of time.monotonic(), by which something has to be over
-LARGEST: Final = 1 << 20  # bytes of an answer that we read
+LARGEST_ANSWER: Final = 1 << 20  # bytes of an answer that we read
 
 
 def in_background(work: Callable[..., None], *arguments: object) -> None:
@@ -946,7 +937,7 @@ def left(until: Moment) -> float:
 def tls_context() -> ssl.SSLContext:
     """One for the process, with the authorities of the system.
 
-    A bundle of them is parsed whole, which takes longer than a webhook; a folder only when needed.
+    A bundle of them is parsed whole, which takes longer than a webhook; a folder when needed.
     """
     folder = Path("/etc/ssl/certs")
     elsewhere = {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys()
@@ -972,10 +963,10 @@ class Timed(io.RawIOBase):
 def read_response(stream: io.BufferedReader) -> tuple[int, bytes, bool]:
     """Status, body, and whether the connection can be kept. HTTPException for what is no HTTP.
 
-    http.client reads headers as if they were mail, and that takes longer than all the rest of a
-    webhook's way to Redis and back (tests/bench.py --only busy).
+    http.client reads headers as if they were mail, and that takes nearly as long as all the rest
+    of a command's way to Redis and back (tests/bench.py --only warm).
     """
-    first = stream.readline(LARGEST)
+    first = stream.readline(LARGEST_ANSWER)
     match = re.match(rb"HTTP/1\.([01]) ([2-5][0-9]{2})\b", first)
     if not match:
         raise HTTPException("no HTTP") if first else RemoteDisconnected("closed without an answer")
@@ -990,7 +981,7 @@ def read_response(stream: io.BufferedReader) -> tuple[int, bytes, bool]:
 def read_headers(stream: io.BufferedReader) -> Iterator[tuple[bytes, bytes]]:
     """Names and values in small letters, up to the empty line."""
     for _ in range(100):
-        line = stream.readline(LARGEST)
+        line = stream.readline(LARGEST_ANSWER)
         name, colon, value = line.lower().partition(b":")
         if line in (b"\r\n", b"\n"):
             return
@@ -1001,13 +992,13 @@ def read_headers(stream: io.BufferedReader) -> Iterator[tuple[bytes, bytes]]:
 
 
 def read_chunks(stream: io.BufferedReader) -> Iterator[bytes]:
-    """The parts of a body in chunked coding, and the trailer after them."""
+    """The chunks of a chunked body, and the trailer after them."""
     total, part = 0, b"."
     while part:
         part = read_bytes(stream, stream.readline(64).partition(b";")[0].strip(), 16)
         total += len(part)
-        if total > LARGEST:
-            raise HTTPException(f"more than {LARGEST} bytes")
+        if total > LARGEST_ANSWER:
+            raise HTTPException(f"more than {LARGEST_ANSWER} bytes")
         if part:
             yield part
             stream.readline(2)
@@ -1017,12 +1008,12 @@ def read_chunks(stream: io.BufferedReader) -> Iterator[bytes]:
 def read_bytes(stream: io.BufferedReader, length: bytes | None, base: int) -> bytes:
     """So many bytes, or all until the other side closes. HTTPException if too few or too many."""
     try:
-        size = LARGEST + 1 if length is None else int(length, base)
+        size = LARGEST_ANSWER + 1 if length is None else int(length, base)
     except ValueError:
         raise HTTPException("no length") from None
-    body = stream.read(min(size, LARGEST + 1)) if size >= 0 else b""
-    if len(body) > LARGEST or size < 0 or (length is not None and len(body) < size):
-        raise HTTPException(f"cut off, or more than {LARGEST} bytes")
+    body = stream.read(min(size, LARGEST_ANSWER + 1)) if size >= 0 else b""
+    if len(body) > LARGEST_ANSWER or size < 0 or (length is not None and len(body) < size):
+        raise HTTPException(f"cut off, or more than {LARGEST_ANSWER} bytes")
     return body
 
 
@@ -1035,7 +1026,8 @@ class Wire:
         self.url = urlsplit(url)
         self.idle: list[tuple[Moment, socket.socket]] = []  # the last used is the last
         target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
-        lines = {"Host": self.url.netloc.rpartition("@")[2], "Content-Type": "application/json"}
+        host = self.url.netloc.rpartition("@")[2]
+        lines = {"Host": host, "User-Agent": "phone-line", "Content-Type": "application/json"}
         self.head = f"POST {target} HTTP/1.1\r\n" + "".join(
             f"{name}: {value}\r\n" for name, value in (lines | headers).items()
         )
@@ -1044,19 +1036,12 @@ class Wire:
         """Status and body of the answer, all of it before the moment. OSError or HTTPException."""
         more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         request = f"{self.head}{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
-        if sock := self.kept():
-            with suppress(ConnectionError):  # the other side has closed it meanwhile
-                return self.exchange(sock, request, until)
-        return self.exchange(self.connect(until), request, until)
-
-    def kept(self) -> socket.socket | None:
-        """The connection that was used last, if it is not too old to be trusted."""
-        with suppress(IndexError):
+        with suppress(IndexError, ConnectionError):  # none is kept, or the other side has closed it
             used, sock = self.idle.pop()
             if time.monotonic() < used + self.KEPT:
-                return sock
+                return self.exchange(sock, request, until)
             sock.close()
-        return None
+        return self.exchange(self.connect(until), request, until)
 
     def exchange(self, sock: socket.socket, request: bytes, until: Moment) -> tuple[int, bytes]:
         keep = False
@@ -1120,7 +1105,7 @@ class Upstash(Redis):
 
     As it comes it has no time-out, sleeps 3 seconds before it blindly repeats a command, and drops
     its connections after 5 seconds, which is sooner than a caller's next words (upstash-redis
-    1.8.0, http.py). Its constructor is left out: it would load a second TLS context.
+    1.8.0, http.py). Its constructor is not called: it would load a second TLS context.
     """
 
     def __init__(self, url: str, token: str) -> None:
@@ -1239,12 +1224,11 @@ class Cells:
 def values(command: Sequence[str], result: object) -> list[str | None]:
     """The values in a result; a ValueError if it is not of the kind that the command has."""
     many = command[0] == "MGET"
-    found: list[Any] = result if isinstance(result, list) else [result]
-    wanted = len(command) - 1 if many else 1
-    known = all(value is None or isinstance(value, (str, int)) for value in found)
-    if not known or len(found) != wanted or isinstance(result, list) != many:
+    found: Any = result if many else [result]
+    known = isinstance(found, list) and all(isinstance(v, str | int | None) for v in found)
+    if not known or len(found) != (len(command) - 1 if many else 1):
         raise ValueError("a result of another kind")
-    return found
+    return list(found)
 
 
 # ---- Twilio ------------------------------------------------------------------------------------
@@ -1284,11 +1268,9 @@ class Hook(NamedTuple):
         return self.caller if known else "anonymous"
 
     def cell(self, name: object) -> str:
-        """The key of one of this call's cells."""
         return f"call:{self.call_sid}:{name}"
 
     def slow(self, name: str) -> str:
-        """The key of one of the cells of this turn's slow work."""
         return self.cell(f"{self.turn}:{name}")
 
 
@@ -1314,15 +1296,14 @@ def verify(settings: Settings, request: Request) -> tuple[str, dict[str, str]]:
         headers.get(f"X-Forwarded-{name}", direct).partition(",")[0].strip()
         for name, direct in (("Proto", request.scheme), ("Host", headers.get("Host", "")))
     )
-    try:
+    form: list[tuple[str, str]] = []
+    with suppress(ValueError):  # more fields than Twilio sends: to sort them would only take time
         body = request.get_data(as_text=True)
         form = parse_qsl(body, keep_blank_values=True, max_num_fields=MOST_FIELDS)
-    except ValueError:  # nobody knows yet whose it is, and to sort them takes time
-        raise Rejected(413, f"A form may have {MOST_FIELDS} fields.") from None
     given = headers.get("X-Twilio-Signature", "").encode()
     for token in settings.tokens:
-        for origin_ in {base, re.sub(r"^(https://.*):\d+$", r"\1", base)}:
-            if hmac.compare_digest(signature(token, origin_ + target, form), given):
+        for spelling in {base, re.sub(r"^(https://.*):\d+$", r"\1", base)}:
+            if hmac.compare_digest(signature(token, spelling + target, form), given):
                 return base, dict(reversed(form))  # of a repeated field the first
     names = [name[:40] for name, _value in sorted(form)[:40]]
     log("warning", "signature refused", url=(base + target)[:300], fields=names)
@@ -1402,18 +1383,13 @@ class Asked(Heard):
 
 
 Kind = TypeVar("Kind", Record, Asked, Answer)
-KINDS: Final = (Record, Asked, Answer)
-BLANKS: Final = {kind: {f.name: f.default for f in fields(kind)} for kind in KINDS}
+BLANKS: Final = {k: {f.name: f.default for f in fields(k)} for k in (Record, Asked, Answer)}
 
 
 def written(record: Record | Asked | Answer) -> str:
     """A record as the value of a cell: JSON, defaults left out."""
-    known = {
-        name: value
-        for name, blank in BLANKS[type(record)].items()
-        if (value := getattr(record, name)) != blank
-    }
-    return as_json(known)
+    blanks = BLANKS[type(record)].items()
+    return as_json({k: v for k, blank in blanks if (v := getattr(record, k)) != blank})
 
 
 def read_as(kind: type[Kind], value: str | None) -> Kind | None:
@@ -1488,7 +1464,6 @@ class Job:
 
     @property
     def lease(self) -> str:
-        """The key of the cell that says whose work it is."""
         return self.hook.slow("lease")
 
 
@@ -1518,7 +1493,7 @@ def place(places: threading.BoundedSemaphore) -> Iterator[bool]:
 
 
 class Desk:
-    """Where slow work is done. Nothing runs here while no caller waits."""
+    """Where slow work is done. While nothing is asked and nothing is told, nothing runs here."""
 
     def __init__(self, settings: Settings, plan: Plan, store: Store) -> None:
         self.settings, self.plan, self.store = settings, plan, store
@@ -1528,7 +1503,6 @@ class Desk:
         self.lock, self.jobs = threading.Lock(), dict[str, Job]()
         # At most half of the server's threads wait for slow work: the others answer new calls.
         self.waits = threading.BoundedSemaphore(max(1, settings.threads // 2))
-        self.hands = threading.BoundedSemaphore(WORKERS)  # for events: no caller waits for them
         self.telling: dict[tuple[str, ...], threading.Event] = {}
 
     def cells(self, seconds: float = 4) -> Cells:
@@ -1548,7 +1522,9 @@ class Desk:
             return "hold"
         if here or job.hook.pushed or not self.settings.rest_login:
             return known
-        return known if cells.settle(job.hook.slow("voice"), "look") == "look" else "push"
+        with suppress(StoreUnavailable):
+            return known if cells.settle(job.hook.slow("voice"), "look") == "look" else "push"
+        return known  # at worst it is said twice
 
     def wait(self, job: Job, cells: Cells, until: Moment) -> tuple[bool, Answer | None]:
         """Whether the work is done in this process, and the answer if it comes in time."""
@@ -1570,7 +1546,7 @@ class Desk:
                 return mine
             full = len(self.jobs) >= WORKERS
         job.renewed = time.monotonic()
-        moment = min(job.renewed + LOOK, cells.until)
+        moment = min(job.renewed + LEASE / 4, cells.until)
         if full or cells.settle(job.lease, job.owner, LEASE, moment) != job.owner:
             return None
         with self.lock:
@@ -1588,7 +1564,6 @@ class Desk:
         return mine
 
     def listen(self, job: Job, until: Moment) -> Answer | None:
-        """The job's answer, if it comes before the moment."""
         job.done.wait(max(until - time.monotonic(), 0))
         with self.lock:
             job.waiting -= 1
@@ -1696,7 +1671,6 @@ class Desk:
         return time.monotonic() < job.renewed + LEASE
 
     def drop(self, job: Job) -> None:
-        """Give a lease back."""
         with suppress(Exception):  # asked once: a second DEL might hit a successor's lease
             if self.holds(job):
                 self.store.execute(["DEL", job.lease], time.monotonic() + 1)
@@ -1723,7 +1697,7 @@ class Desk:
             log("error", "push failed", call=hook.call_sid, cause=cause(error))
 
     def leave_alone(self, hook: Hook) -> None:
-        """Redis was away and a person took over: no push may fetch the caller out of that talk."""
+        """Redis was away and a person took over: no push may end that conversation."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             with suppress(StoreUnavailable):
@@ -1743,12 +1717,14 @@ class Desk:
         with self.lock:
             if under_way := self.telling.get(key):
                 return under_way
-            done = self.telling[key] = threading.Event()
+            done = threading.Event()
+            if len(self.telling) >= WORKERS:
+                return done
+            self.telling[key] = done
 
         def tell() -> None:
             try:
-                with place(self.hands) as free:
-                    told = [free and self.tell(hook, name, known) for name, known in events.items()]
+                told = [self.tell(hook, name, known) for name, known in events.items()]
                 if all(told):
                     done.set()
             finally:
@@ -1981,9 +1957,9 @@ class Line:
 
     def show(self, request: Request, call_sid: str) -> Response:
         """The page of a call, for whoever knows ADMIN_TOKEN (HTTP Basic, any user name)."""
-        allow(request, "GET", "HEAD")
         if not self.settings.admin_token:
             raise Rejected(404, "There is nothing at this path.")
+        allow(request, "GET", "HEAD")
         given = None
         with suppress(ValueError):  # a header that is no text
             given = request.authorization and request.authorization.password
@@ -2048,7 +2024,6 @@ class Visit:
         self.trail: dict[str, object] = {}
 
     def moment(self, share: float) -> Moment:
-        """The moment at which a share of the deadline has passed."""
         return self.began + share * self.settings.deadline
 
     def answer(self) -> str:
@@ -2066,7 +2041,6 @@ class Visit:
             log(level, "webhook", **way, **cost, degraded=cells.lost, **who)
 
     def turn(self) -> str:
-        """The path of one webhook."""
         call, settled, asked, known = self.look()
         if settled:
             return self.again(settled)
@@ -2075,11 +2049,14 @@ class Visit:
         heard = asked or self.heard()
         after, reply = decide(self.plan, call, heard)
         if isinstance(reply.step, Consult):
-            outcome = self.consult(asked or self.asked(heard, after.step), known)
+            said_now = (heard.speech, heard.confidence, heard.keys)
+            new = Asked(*said_now, at=time.time(), step=after.step)
+            outcome = self.consult(asked or new, known)
             if not isinstance(outcome, Answer):
                 return self.hold(after.step, pushed=outcome == "push")
-            thinking = replace(after, turn=call.turn)
-            after, reply = decide(self.plan, thinking, replace(heard, answer=outcome))
+            thinking, said = replace(after, turn=call.turn), reply.says
+            after, reply = decide(self.plan, thinking, Heard(answer=outcome))
+            reply = reply._replace(says=(*said, *reply.says))
         return self.settle(call, heard, after, reply)
 
     def again(self, settled: Record) -> str:
@@ -2100,6 +2077,8 @@ class Visit:
             now, then, *rest = self.cells.read(*keys, until=self.moment(self.READ))
             if not now and not then:
                 now = self.cells.look_again(keys[0], self.moment(self.ASKED))
+            if hook.hold and not then and not rest[0]:
+                rest[0] = self.cells.look_again(keys[2], self.moment(self.ASKED))
         except StoreUnavailable:
             self.away = True
             now, then, rest = None, None, []
@@ -2117,7 +2096,6 @@ class Visit:
         return replace(self.hook.heard, again=True) if self.hook.hold else self.hook.heard
 
     def entrance(self) -> str:
-        """The step at which a new call begins."""
         if self.hook.number in self.settings.blocked:
             return "blocked"
         if self.settings.calls_per_hour and self.too_many():
@@ -2138,10 +2116,6 @@ class Visit:
             settled = (self.cells.settle(key, mine, 3600) for key in free)
             return mine not in taken and mine not in settled
         return False
-
-    def asked(self, heard: Heard, step: str) -> Asked:
-        """What the caller said, as the question to the backend that it is."""
-        return Asked(heard.speech, heard.confidence, heard.keys, at=time.time(), step=step)
 
     def consult(self, asked: Asked, known: Answer | None) -> Outcome:
         """The backend's answer to what the caller said, which is settled first; or how to hold."""
@@ -2176,7 +2150,8 @@ class Visit:
         self.trail |= {"from": call.step or None, "to": after.step, "dial": heard.dial or None}
         if self.away:
             if self.hook.hold and self.settings.rest_login:
-                in_background(self.desk.leave_alone, self.hook)
+                with suppress(OSError):
+                    in_background(self.desk.leave_alone, self.hook)
             return said
         record = Record(
             **{f.name: getattr(after, f.name) for f in fields(Call)},
@@ -2213,7 +2188,6 @@ class Visit:
             raise Rejected(503, "The backend has yet to be told.")
 
     def ms(self) -> int:
-        """Milliseconds since the webhook arrived."""
         return round((time.monotonic() - self.began) * 1000)
 
 

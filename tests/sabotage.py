@@ -58,7 +58,7 @@ class Verdict(NamedTuple):
         return found[1] if found else ""
 
 
-CHECKED: Final = "if hmac.compare_digest(signature(token, origin_ + target, form), given):"
+CHECKED: Final = "if hmac.compare_digest(signature(token, spelling + target, form), given):"
 REFUSED: Final = """\
     raise Rejected(403, "This is not a request that Twilio signed with this line's token.")
 """
@@ -127,8 +127,44 @@ SABOTAGES: Final = (
         "test_properties.py::test_a_single_fault_costs_nothing",
     ),
     Sabotage(
+        "a replica that lags loses the question",
+        "if hook.hold and not then and not rest[0]:",
+        "if not keys:",
+        "test_audit.py::test_a_replica_without_the_question_costs_no_answer",
+    ),
+    Sabotage(
+        "a log that cannot be written costs a call",
+        "    with suppress(OSError, ValueError):\n        sys.stdout.write",
+        "    with suppress(KeyError):\n        sys.stdout.write",
+        "test_audit.py::test_a_log_that_cannot_be_written_costs_no_caller_anything",
+    ),
+    Sabotage(
+        "a withheld number is a number",
+        " and self.caller not in WITHHELD",
+        "",
+        "test_audit.py::test_a_withheld_number_is_known_by_its_letters_on_the_keypad",
+    ),
+    Sabotage(
+        "a message after the end is told once or never",
+        '{"voicemail": message}, moment) and gone:',
+        '{"voicemail": message}, moment) and not gone:',
+        "test_audit.py::test_a_message_that_comes_after_the_end_outlives_the_instance",
+    ),
+    Sabotage(
+        "what was settled is asked beside the worker",
+        "if kept and hook.hold < len(HOLDS):",
+        "if hook.hold and hook.hold < len(HOLDS):",
+        "test_audit.py::test_a_second_instance_that_loses_sight_of_the_work_holds",
+    ),
+    Sabotage(
+        "an answer is dropped when nobody may claim it",
+        "        return known  # at worst it is said twice",
+        '        return "hold"',
+        "test_audit.py::test_a_known_answer_is_said_though_nobody_may_claim_it",
+    ),
+    Sabotage(
         "any kind of result is believed",
-        "    if not known or len(found) != wanted or isinstance(result, list) != many:\n",
+        "    if not known or len(found) != (len(command) - 1 if many else 1):\n",
         "    if not known:\n",
         "test_cells.py::test_an_answer_of_another_kind_is_none",
     ),
@@ -154,13 +190,13 @@ SABOTAGES: Final = (
     Sabotage(
         "a part of a signature is enough",
         CHECKED,
-        "if hmac.compare_digest(signature(token, origin_ + target, form)[:9], given[:9]):",
+        "if hmac.compare_digest(signature(token, spelling + target, form)[:9], given[:9]):",
         "test_properties.py::test_a_signature_counts_whole",
     ),
     Sabotage(
         "the comparison takes its time",
         CHECKED,
-        "if signature(token, origin_ + target, form) == given:",
+        "if signature(token, spelling + target, form) == given:",
         "test_security.py::test_secrets_are_compared_in_constant_time",
     ),
     Sabotage(
@@ -293,8 +329,8 @@ SABOTAGES: Final = (
     ),
     Sabotage(
         "silence at the beep ends the call",
-        "            response.redirect(back)  #",
-        "            #",
+        "            response.redirect(back)  # nothing said",
+        "            # nothing said",
         "test_calls.py::test_call_on_one_instance[silent_at_beep]",
     ),
     Sabotage(

@@ -10,7 +10,7 @@ import pytest
 
 import main
 
-LARGE = main.LARGEST
+LARGE = main.LARGEST_ANSWER
 
 WELL: dict[str, tuple[bytes, tuple[int, bytes, bool]]] = {
     "a body of a length": (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", (200, b"hi", True)),
