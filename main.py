@@ -37,7 +37,6 @@ import io
 import json
 import re
 import socket
-import sqlite3
 import ssl
 import threading
 import time
@@ -274,7 +273,7 @@ TOKEN, WORD, SID, LETTER = "[!-~]+", r"[\w.-]+", "[0-9a-f]{32}", r"[^\x00-\x1f\x
 LANGUAGES: Final = f"a language of WORDS ({', '.join(WORDS)}) with a country, like en-US"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)  # no repr: it would hold secrets
 class Settings:
     """The environment, understood. What must be fixed before a call stands in `problems`."""
 
@@ -1121,12 +1120,14 @@ class Upstash(Redis):
         return result
 
 
-class Connection(sqlite3.Connection):
-    """A connection that is closed when its thread is gone."""
+class Kept:
+    """A connection of SQLite's that is closed when its thread is gone."""
+
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401 # its type is not loaded yet
+        self.connection = connection
 
     def __del__(self) -> None:
-        with suppress(sqlite3.ProgrammingError):  # it never came to be
-            self.close()
+        self.connection.close()
 
 
 class SQLite:
@@ -1143,18 +1144,25 @@ class SQLite:
     def __init__(self, path: str) -> None:
         self.path, self.local = path, threading.local()
 
+    def open(self, until: Moment) -> Kept:
+        """A connection of this thread's own, made after the server has forked."""
+        import sqlite3  # a line with a database never needs it
+
+        seconds = left(until)
+        kept = Kept(sqlite3.connect(self.path, seconds, 0, None, check_same_thread=False))
+        for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", self.TABLE):
+            kept.connection.execute(statement)
+        kept.connection.execute("DELETE FROM cells WHERE ends <= ?", (time.time(),))
+        return kept
+
     def rows(self, until: Moment, query: str, *values: object) -> list[tuple[str]]:
-        """One statement on this thread's own connection, made after the server has forked."""
-        db: sqlite3.Connection | None = getattr(self.local, "db", None)
-        if db is None:
-            db = Connection(self.path, isolation_level=None, check_same_thread=False)
-            db.execute(f"PRAGMA busy_timeout={int(left(until) * 1000)}")
-            for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", self.TABLE):
-                db.execute(statement)
-            db.execute("DELETE FROM cells WHERE ends <= ?", (time.time(),))
-            self.local.db = db
+        """What a statement brings."""
+        if not hasattr(self.local, "kept"):
+            self.local.kept = self.open(until)
+        db: Any = self.local.kept.connection
         db.execute(f"PRAGMA busy_timeout={int(left(until) * 1000)}")
-        return db.execute(query, values).fetchall()
+        rows: list[tuple[str]] = db.execute(query, values).fetchall()
+        return rows
 
     def execute(self, command: list[str], until: Moment) -> Any:  # noqa: ANN401 # Redis' types
         """MGET, SET NX GET EX, GETEX [EX] and DEL as in Redis. An expired cell is an empty cell."""
