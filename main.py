@@ -73,7 +73,7 @@ E164: Final = r"\+[1-9][0-9]{6,14}"
 
 
 class Rejected(Exception):
-    """A request that is refused by its own fault: an HTTP status and a plain sentence."""
+    """A request that gets a refusal: an HTTP status and a plain sentence."""
 
     def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
@@ -88,7 +88,7 @@ class StoreUnavailable(Exception):
 # One JSON object a line on stdout, where Railway's log search finds it; stderr would be all errors.
 
 
-as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+as_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def log(level: str, message: str, **known: object) -> None:
@@ -244,13 +244,14 @@ def opening_hours(value: str) -> Callable[[float], bool]:
     from zoneinfo import ZoneInfo
 
     days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
-    hour = r"([01]\d|2[0-3]):[0-5]\d"
+    time_of_day = "([01][0-9]|2[0-3]):[0-5][0-9]"
     spans, place = value.rsplit(None, 1)
     zone = ZoneInfo(place)  # a KeyError where there is no such place
+    hours = f"{time_of_day}-({time_of_day}|24:00)"
     table: list[tuple[range, str, str]] = []
     for span in spans.lower().split(","):
-        week, hours = matched(rf"\s*\w+(-\w+)?\s+{hour}-({hour}|24:00)\s*", span).split()
-        (first, _, last), (opens, _, closes) = week.partition("-"), hours.partition("-")
+        week, open_ = matched(rf"\s*\w+(-\w+)?\s+{hours}\s*", span).split()
+        (first, _, last), (opens, _, closes) = week.partition("-"), open_.partition("-")
         table.append((range(days.index(first), days.index(last or first) + 1), opens, closes))
         if not table[-1][0] or opens >= closes:
             raise ValueError(value)
@@ -371,7 +372,7 @@ def read_settings(env: Mapping[str, str]) -> Settings:
             problems.append(f"{name} is {shown}; expected {expected}")
     settings = Settings(**found)
     problems += [said for holds, said in demands(settings, {*given}, env) if not holds]
-    voice = settings.voice or settings.words["voice"]
+    voice = settings.voice or settings.words.get("voice", "")
     stateless = env.get("RAILWAY_ENVIRONMENT_NAME") and not settings.redis
     tokens = () if stateless else settings.tokens  # no silent fallback: no call is answered
     return replace(settings, tokens=tokens, voice=voice, problems=tuple(problems))
@@ -483,9 +484,9 @@ NEEDED: Final = (
     *("start", "operator", "voicemail", "message_taken", "goodbye"),  # where `decide` goes itself
     *("closed", "blocked", "too_many"),  # where a call may begin
 )
-# The sentences that the code says by itself, and what it fills in.
+# What the code needs of WORDS by itself, and what it fills in there.
 FILLED: Final[Mapping[str, Collection[str]]] = {
-    **dict.fromkeys(("voice", "greeting", "not_heard", "not_understood", "help", "giving_up"), ()),
+    **dict.fromkeys(("voice", "not_heard", "not_understood", "help", "giving_up"), ()),
     **dict.fromkeys(("busy", "no-answer", "failed", "hold_1", "hold_2", "hold_3"), ()),
     **dict.fromkeys(("no_result", "interrupted", "apology", "call_again", "words_numbers"), ()),
     **dict.fromkeys(("words_operator", "words_repeat", "words_yes", "words_no"), ()),
@@ -514,7 +515,7 @@ def flaws(table: Flow, words: Mapping[str, str], numbers: Collection[str]) -> It
 
 
 def dead_ends(step: Step, table: Flow, numbers: Collection[str]) -> Iterator[str]:
-    """Where a step leads and nothing is."""
+    """What is wrong with where a step leads."""
     named = [getattr(step, way, "") for way in ("then", "unanswered", "listen", "failed")]
     for way in filter(None, [*named, *getattr(step, "routes", {}).values()]):
         if way not in table:
@@ -523,9 +524,15 @@ def dead_ends(step: Step, table: Flow, numbers: Collection[str]) -> Iterator[str
         yield f"calls {step.to!r}, which is no department"
     at: Step | None = step
     for _ in table:
-        at = table.get(at.then) if isinstance(at, Tell) else None
+        match at:
+            case Tell(then=way):
+                at = table.get(way)
+            case Transfer(to=to, unanswered=way) if to not in numbers:
+                at = table.get(way)
+            case _:
+                at = None
     if at:
-        yield "leads back to itself before the caller can say a word"
+        yield "leads in a circle before the caller can say a word"
 
 
 def unfilled(where: str, sentence: str, filled: Collection[str]) -> Iterator[str]:
@@ -936,7 +943,7 @@ def left(until: Moment) -> float:
 def tls_context() -> ssl.SSLContext:
     """One for the process, with the authorities of the system.
 
-    A bundle of them is parsed whole, which takes longer than a webhook; a folder when needed.
+    A bundle of them is parsed whole, which takes longer than a webhook; a folder is not.
     """
     folder = Path("/etc/ssl/certs")
     elsewhere = {"SSL_CERT_FILE", "SSL_CERT_DIR"} & os.environ.keys()
@@ -1033,6 +1040,7 @@ class Wire:
 
     def post(self, body: bytes, until: Moment, **headers: str) -> tuple[int, bytes]:
         """Status and body of the answer, all of it before the moment. OSError or HTTPException."""
+        left(until)
         more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         request = f"{self.head}{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
         with suppress(IndexError, ConnectionError):  # none is kept, or the other side has closed it
@@ -1040,6 +1048,7 @@ class Wire:
             if time.monotonic() < used + self.KEPT:
                 return self.exchange(sock, request, until)
             sock.close()
+            self.close()  # the others are older
         return self.exchange(self.connect(until), request, until)
 
     def exchange(self, sock: socket.socket, request: bytes, until: Moment) -> tuple[int, bytes]:
@@ -1049,18 +1058,22 @@ class Wire:
             sock.sendall(request)
             status, body, keep = read_response(io.BufferedReader(Timed(sock, until)))
             return status, body
+        except (OSError, HTTPException):  # what broke this connection may have broken the others
+            self.close()
+            raise
         finally:
             if keep:
                 self.idle.append((time.monotonic(), sock))
-            else:  # whatever broke this connection may have broken the others
+            else:
                 sock.close()
-                self.close()
 
     def close(self) -> None:
         """Hang up all connections that are kept."""
-        kept, self.idle = self.idle, []
-        for _used, sock in kept:
-            sock.close()
+        try:  # when the interpreter ends, suppress is gone before us
+            while True:
+                self.idle.pop()[1].close()
+        except IndexError:
+            pass
 
     def connect(self, until: Moment) -> socket.socket:
         """A fresh connection. DNS has no time-out and each address has its own: a thread waits."""
@@ -1120,7 +1133,7 @@ class Upstash(Redis):
         return result
 
 
-class Kept:
+class Closing:
     """A connection of SQLite's that is closed when its thread is gone."""
 
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 # its type is not loaded yet
@@ -1144,22 +1157,25 @@ class SQLite:
     def __init__(self, path: str) -> None:
         self.path, self.local = path, threading.local()
 
-    def open(self, until: Moment) -> Kept:
+    def open(self, until: Moment) -> Closing:
         """A connection of this thread's own, made after the server has forked."""
         import sqlite3  # a line with a database never needs it
 
-        seconds = left(until)
-        kept = Kept(sqlite3.connect(self.path, seconds, 0, None, check_same_thread=False))
+        own = Closing(
+            sqlite3.connect(
+                self.path, timeout=left(until), isolation_level=None, check_same_thread=False
+            )
+        )
         for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", self.TABLE):
-            kept.connection.execute(statement)
-        kept.connection.execute("DELETE FROM cells WHERE ends <= ?", (time.time(),))
-        return kept
+            own.connection.execute(statement)
+        own.connection.execute("DELETE FROM cells WHERE ends <= ?", (time.time(),))
+        return own
 
     def rows(self, until: Moment, query: str, *values: object) -> list[tuple[str]]:
         """What a statement brings."""
-        if not hasattr(self.local, "kept"):
-            self.local.kept = self.open(until)
-        db: Any = self.local.kept.connection
+        if not hasattr(self.local, "own"):
+            self.local.own = self.open(until)
+        db: Any = self.local.own.connection
         db.execute(f"PRAGMA busy_timeout={int(left(until) * 1000)}")
         rows: list[tuple[str]] = db.execute(query, values).fetchall()
         return rows
@@ -1296,7 +1312,7 @@ def verify(settings: Settings, request: Request) -> tuple[str, dict[str, str]]:
     """The origin and the form of a request that Twilio signed. Rejected(403) for any other.
 
     Twilio signs the URL and all form fields, and leaves the port out of an https URL, so both are
-    accepted (https://www.twilio.com/docs/usage/security). Nothing is normalised before, since a
+    accepted (https://www.twilio.com/docs/usage/security). Nothing is normalised first, since a
     signature is for exactly one text: request.url and request.form would do that.
     """
     headers, target = request.headers, request.environ["RAW_URI"]
@@ -1305,7 +1321,7 @@ def verify(settings: Settings, request: Request) -> tuple[str, dict[str, str]]:
         for name, direct in (("Proto", request.scheme), ("Host", headers.get("Host", "")))
     )
     form: list[tuple[str, str]] = []
-    with suppress(ValueError):  # more fields than Twilio sends: to sort them would only take time
+    with suppress(ValueError):  # more fields than Twilio sends: then none is believed
         body = request.get_data(as_text=True)
         form = parse_qsl(body, keep_blank_values=True, max_num_fields=MOST_FIELDS)
     given = headers.get("X-Twilio-Signature", "").encode()
@@ -1418,13 +1434,13 @@ def fitting(value: str | None, blanks: Mapping[str, object]) -> dict[str, Any] |
 
 
 def fits(value: object, blank: object) -> bool:
-    """Whether a value is of the type of a field's default; None stands for a number.
+    """Whether a value is of the type of a field's default; None stands for a number from 0 up.
 
-    A UnicodeEncodeError, which is a ValueError, for half a character: it could not be spoken.
+    Raises UnicodeEncodeError, a ValueError, for half a character: it could not be spoken.
     """
     if isinstance(value, str):
         value.encode()
-    elif not isinstance(value, int | float) or not 0 <= value <= 1e12:
+    elif not isinstance(value, int | float) or not 0 <= value <= 1e11:  # no date is later
         return False
     is_number = blank is None or isinstance(blank, float)
     return isinstance(value, (int, float) if is_number else type(blank))
@@ -1563,12 +1579,13 @@ class Desk:
             mine.owner, mine.renewed = job.owner, job.renewed
         if mine is job:
             try:
-                in_background(self.work, job)
                 in_background(self.keep, job)
-            except OSError:  # then nobody works on it
+                in_background(self.work, job)  # last: once it runs, it is worked on
+            except OSError:  # then nobody works on it, and a later look tries again
                 self.jobs.pop(job.lease, None)
+                job.done.set()
                 self.drop(job)
-                raise
+                return None
         return mine
 
     def listen(self, job: Job, until: Moment) -> Answer | None:
@@ -1720,7 +1737,7 @@ class Desk:
             return self.tell_soon(hook, events).wait(max(seconds, 0))
 
     def tell_soon(self, hook: Hook, events: Mapping[str, Mapping[str, Any]]) -> threading.Event:
-        """Begin to tell, unless that is under way. Set when there is no more to do."""
+        """Begin to tell, unless that is under way or too much is. Set when all is told."""
         key = (hook.call_sid, *events)
         with self.lock:
             if under_way := self.telling.get(key):
@@ -1869,8 +1886,8 @@ class Line:
     def __init__(self, env: Mapping[str, str]) -> None:
         settings = read_settings(env)
         table = flow(settings)
-        ends = flaws(table, settings.words, settings.numbers)
-        self.settings = replace(settings, problems=(*settings.problems, *ends))
+        wrong = flaws(table, settings.words, settings.numbers)
+        self.settings = replace(settings, problems=(*settings.problems, *wrong))
         self.plan = Plan(table, settings.words, settings.numbers)
         self.store: Store = SQLite(settings.state_file)
         if settings.redis:
@@ -1982,7 +1999,9 @@ class Line:
             raise Rejected(503, f"The store does not answer: {error}") from None
         records = [*filter(None, map(read_record, values[: len(turns)]))]
         repeated = [n for n, again in zip(turns, values[len(turns) :], strict=True) if again]
-        known = timeline(records, repeated, fitting(end, {"status": "", "seconds": 0}) or {})
+        known = timeline(
+            records, repeated, fitting(end, {"status": "", "seconds": 0, "at": 0.0}) or {}
+        )
         if not known["turns"]:
             raise Rejected(404, "No such call, or it is more than a day ago.")
         kinds = {"text/html": page(call_sid, known), "application/json": json.dumps(known)}
@@ -2104,7 +2123,7 @@ class Visit:
         return replace(self.hook.heard, again=True) if self.hook.hold else self.hook.heard
 
     def entrance(self) -> str:
-        if self.hook.number in self.settings.blocked:
+        if self.settings.blocked & {self.hook.caller, self.hook.number}:
             return "blocked"
         if self.settings.calls_per_hour and self.too_many():
             return "too_many"

@@ -536,7 +536,7 @@ def test_every_step_leads_somewhere(name: str) -> None:
         ("start", main.Tell("greting", then="reason"), ["'start'", "'greting'"]),
         ("start", main.Tell("I heard {herd}.", then="reason"), ["'start'", "{herd}"]),
         ("sales", main.Transfer("sales", "connecting", "voicemail"), ["'sales'", "department"]),
-        ("start", main.Tell("greeting", then="start"), ["'start'", "back to itself"]),
+        ("start", main.Tell("greeting", then="start"), ["'start'", "in a circle"]),
         ("hours", main.Tell("{heard}?", then="reason"), ["'hours'", "{heard}"]),
         ("reason", main.Ask("{menu} {name}", then="connect"), ["'reason'", "{name}"]),
     ],
@@ -560,6 +560,16 @@ def test_a_sentence_that_is_missed_is_named(language: str) -> None:
         assert any(repr(name) in said for said in told)
 
 
+def test_a_language_without_a_voice_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even the name of the voice may be missed: the line comes up, and says what is wrong."""
+    less = {name: said for name, said in main.WORDS["en"].items() if name != "voice"}
+    monkeypatch.setattr(main, "WORDS", {"en": less})
+    here = main.Line({"TWILIO_AUTH_TOKEN": "secret"})
+    assert here.settings.problems == (
+        "WORDS: there is no sentence 'voice', and every line needs it",
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [("menu_item", "For {nmae}, press {key}."), ("greeting", "Hello {name}."), ("busy", "{heard}")],
@@ -568,7 +578,8 @@ def test_a_blank_that_nothing_fills_in_is_named(name: str, sentence: str) -> Non
     """A placeholder that would be read aloud is told, in any sentence of WORDS and in GREETING."""
     plan = line(FORWARD).plan
     told = main.flaws(plan.flow, {**plan.words, name: sentence}, plan.numbers)
-    assert [said for said in told if repr(name) in said and "nothing fills in" in said]
+    [said] = [said for said in told if "nothing fills in" in said]
+    assert repr("start" if name == "greeting" else name) in said
 
 
 def test_an_edit_that_leads_nowhere_still_has_an_answer() -> None:
@@ -578,6 +589,15 @@ def test_an_edit_that_leads_nowhere_still_has_an_answer() -> None:
     call, reply = main.enter(replace(plan, flow=table), main.Call(), "menu")
     assert call.step == "reason"
     assert isinstance(reply.step, main.Ask)
+
+
+def test_a_circle_of_transfers_to_nobody_is_named() -> None:
+    """Without a number a Transfer is passed by: where that never ends, it is told."""
+    plan = line({}).plan
+    table = {**plan.flow, "voicemail": main.Tell("closed", then="operator")}
+    told = list(main.flaws(table, plan.words, plan.numbers))
+    assert "flow: step 'voicemail' leads in a circle before the caller can say a word" in told
+    assert list(main.flaws(table, plan.words, {"FORWARD_TO": "+15550100099"})) == []
 
 
 def test_a_step_that_every_line_needs_is_missed() -> None:

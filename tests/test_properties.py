@@ -671,7 +671,7 @@ def test_a_signature_counts_whole(form: dict[str, str], at: int, letter: str, cu
 # --- records ---
 
 FLOATS: Final = st.floats(allow_nan=False)
-MOMENT: Final = st.floats(0, 1e12)
+MOMENT: Final = st.floats(0, 1e11)
 KEPT: Final = st.text(max_size=40)
 COUNT: Final = st.integers(0, 10**9)
 RECORDS: Final = st.builds(

@@ -83,6 +83,24 @@ def test_a_server_that_drips_is_given_up_in_time() -> None:
         assert time.monotonic() - began < 0.9
 
 
+def test_a_server_that_says_goodbye_costs_no_other_connection() -> None:
+    """An answer with Connection: close ends its own connection, and those that wait are kept."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        wire = main.Wire(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        until = time.monotonic() + 5
+        other, mine = wire.open(5), wire.open(5)
+        wire.idle += [(time.monotonic(), other), (time.monotonic(), mine)]
+        server.accept()[0].close()
+        with server.accept()[0] as theirs:
+            theirs.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi")
+            assert wire.post(b"", until) == (200, b"hi")
+        assert [sock for _used, sock in wire.idle] == [other]
+        with pytest.raises(TimeoutError):
+            wire.post(b"", time.monotonic() - 1)
+        assert len(wire.idle) == 1
+        wire.close()
+
+
 def drip(server: socket.socket) -> None:
     """Answers a byte every tenth of a second, until nobody listens."""
     connection, _ = server.accept()
