@@ -1040,7 +1040,7 @@ class Wire:
 
     def post(self, body: bytes, until: Moment, **headers: str) -> tuple[int, bytes]:
         """Status and body of the answer, all of it before the moment. OSError or HTTPException."""
-        left(until)
+        left(until)  # raises, before a connection is spent
         more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
         request = f"{self.head}{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
         with suppress(IndexError, ConnectionError):  # none is kept, or the other side has closed it
