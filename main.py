@@ -67,8 +67,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 DAY: Final = 24 * 3600  # seconds that a cell lives: longer than any call
 LAST_TURN: Final = 100  # turns of one call
 WAY_OUT: Final = LAST_TURN - 3  # from here on: a person, voicemail, goodbye
-THREADS: Final = 32  # the server's. They mostly wait for Redis: with Redis 20 ms away 32 answer
-# some 1.7 times as many callers as 16, and 64 no more than 32 (tests/bench.py --only threads)
+THREADS: Final = 32  # the server's. They mostly wait for Redis: with Redis 20 ms away 32 answer 1.7
+# times as many callers as 16; 64 hardly more, and the slowest wait longer (bench.py --only threads)
 E164: Final = r"\+[1-9][0-9]{6,14}"
 
 
