@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 from backend import Backend, Question, Reply, says, together, until
-from inside import FORM, TOKEN, Inside
+from inside import FORM, ORIGIN, TOKEN, Inside
 from phone import Answer, sign
 from upstash import Command, Upstash
 
@@ -91,6 +91,8 @@ def test_a_signed_form_of_too_many_fields_is_refused_too(upstash: Upstash) -> No
     here = Inside(upstash.settings)
     many = {f"Field{i}": "1" for i in range(2000)}
     assert here.post("/voice/inbound", webhook(new_call(), **many)).status == 403
+    bare = {"Content-Type": FORM, "X-Twilio-Signature": sign(TOKEN, ORIGIN + "/voice", [])}
+    assert here.send("POST", "/voice", b"a=1&" * 2001, bare).status == 403
     assert upstash.commands == []
 
 
