@@ -1064,12 +1064,15 @@ def test_the_line_is_spoken_aloud_when_asked(
 def test_an_interrupt_hangs_up(line: Canned) -> None:
     """Ctrl-C is a caller who hangs up: the call is reported and the command ends well."""
     voicemail(line)
+    # Tests that a script runs in the background ignore Ctrl-C, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         [sys.executable, str(COMMAND), "--url", line.url, "--token", TOKEN],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as command:
+        signal.signal(signal.SIGINT, before)
         assert command.stdout is not None
         while command.stdout.readline() != "line: Which?\n":
             assert command.poll() is None
