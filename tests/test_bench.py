@@ -42,6 +42,8 @@ CONVERSATIONS: Final[dict[str, tuple[dict[str, str], list[dict[str, str]]]]] = {
     "nobody to connect to": ({}, [{"SpeechResult": "Hello?"}, LEAVING, {}]),
 }
 
+measured = pytest.mark.needs("ps")  # the bench asks it how much memory its processes take
+
 
 @pytest.fixture(scope="module")
 def upstash() -> Iterator[Upstash]:
@@ -110,12 +112,14 @@ def test_a_refused_webhook_costs_nothing(upstash: Upstash) -> None:
     assert upstash.commands == []
 
 
+@measured
 def test_every_row_gives_figures(figures: dict[str, list[Figure]]) -> None:
     """Each row of the bench, run alone and short, measures something above nothing."""
     assert all(figures[row] for row in ROWS)
     assert all(figure.value > 0 for row in ROWS for figure in figures[row])
 
 
+@measured
 def test_contestants_are_compared_within_a_round(figures: dict[str, list[Figure]]) -> None:
     """The contestant that others are compared to is 1 in each row, and everything has a spread."""
     for row in ("cold", "warm", "busy", "hold", "threads", "memory"):
@@ -137,6 +141,7 @@ def test_contestants_have_what_production_has(tmp_path: Path) -> None:
     assert found.stdout.split() == ["True"] * 3 + ["False"] * 3
 
 
+@measured
 def test_callers_on_hold_leave_the_threads_to_others(figures: dict[str, list[Figure]]) -> None:
     """With seven callers on hold for each server thread, new calls are answered all the same."""
     free, full = figures["hold"]
@@ -144,6 +149,7 @@ def test_callers_on_hold_leave_the_threads_to_others(figures: dict[str, list[Fig
     assert full.ratio is not None and full.ratio > 0.3 and free.ratio == 1
 
 
+@measured
 def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, list[Figure]]) -> None:
     """On real processes a call of three webhooks and its end costs six commands in six trips."""
     found = [(figure.value, figure.unit) for figure in figures["commands"]]
@@ -152,6 +158,7 @@ def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, lis
     assert found[-1][1] == "cents" and found[-1][0] == pytest.approx(1.2)
 
 
+@measured
 def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> None:
     """The import row names the packages that are really loaded, and they are part of the whole."""
     shares = {figure.name: figure.value for figure in figures["imports"]}
@@ -159,6 +166,7 @@ def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> Non
     assert shares["werkzeug"] < shares["all imports"] < 100
 
 
+@measured
 def test_a_table_names_the_command_that_repeats_each_row(figures: dict[str, list[Figure]]) -> None:
     """The table holds every figure once, under the command that measures its row alone."""
     table = written([figure for row in ROWS for figure in figures[row]])

@@ -12,6 +12,7 @@ from chaos import GOODBYE, MENU, SCRIPTS, Script, Wishes, run
 
 PROGRAM: Final = Path(__file__).with_name("chaos.py")
 QUIET: Final = Wishes(calls=2, think=0.1, instances=1, kill_every=1000, storm_every=1000)
+pytestmark = pytest.mark.needs("ps")  # the run asks it whether a process is left over
 
 
 @pytest.fixture(scope="module")

@@ -158,6 +158,7 @@ def test_the_health_check_that_railway_asks_is_served(tmp_path: Path) -> None:
     assert line.answer(Request(asked)).status_code == 200
 
 
+@pytest.mark.needs("bash")
 def test_the_build_leaves_bytecode_that_survives_a_second_copy(tmp_path: Path) -> None:
     """After the build commands main.py has bytecode that is checked by hash, not by time."""
     shutil.copy(ROOT / "main.py", tmp_path)
@@ -169,6 +170,7 @@ def test_the_build_leaves_bytecode_that_survives_a_second_copy(tmp_path: Path) -
     assert int.from_bytes(compiled.read_bytes()[4:8], "little") == 0b11
 
 
+@pytest.mark.needs("bash")
 def test_the_start_command_serves_and_ends_when_told(tmp_path: Path) -> None:
     """Started as in the image, the line answers on $PORT and ends on SIGTERM within the drain."""
     port, path = free_port(), f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

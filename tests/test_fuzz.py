@@ -342,6 +342,7 @@ def test_absurd_sizes_are_refused(instance: Instance, sent: bytes) -> None:
     assert still_well(instance)
 
 
+@pytest.mark.needs("ps")
 def test_the_process_does_not_grow(instance: Instance, dice: random.Random) -> None:
     """After everything has come once, more of the same takes no more memory."""
 

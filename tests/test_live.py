@@ -188,6 +188,7 @@ FIELDS: Final = {
 }
 
 
+@pytest.mark.needs("bash", "curl")
 def test_the_command_of_the_readme_sets_the_number_up() -> None:
     """Pasted into a shell, it finds the number, and leaves nothing that live.py would change."""
     readme = PROGRAM.parent.with_name("README.md").read_text(encoding="utf-8")

@@ -6,7 +6,6 @@ of it with --dump-dom, and what people see with --screenshot.
 
 import json
 import re
-import shutil
 import struct
 import subprocess
 import time
@@ -33,7 +32,6 @@ MENU: Final = {
     "FORWARD_TO": "+15550100099",
     "DEPARTMENTS": "billing=+15550100001 lost_and-found=+15550100002",
 }
-BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def login(password: str, user: str = "anybody") -> dict[str, str]:
@@ -291,14 +289,6 @@ def test_a_call_of_another_release_is_shown(line: Inside) -> None:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> str:
-    """The browser's program."""
-    found = [path for name in BROWSERS if (path := shutil.which(name))]
-    assert found, "install chromium: apt-get install chromium"
-    return found[0]
-
-
-@pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """A real process with a menu."""
     state = tmp_path_factory.mktemp("state") / "calls"
@@ -330,6 +320,7 @@ def address(instance: Instance, call: Phone) -> str:
     return f"http://operator:{PASSWORD}@{host}/calls/{call.call_sid}"
 
 
+@pytest.mark.needs("chromium")
 def test_a_browser_shows_the_call(
     chromium: str, instance: Instance, call: Phone, tmp_path: Path
 ) -> None:
@@ -354,6 +345,7 @@ def test_a_browser_shows_the_call(
     assert page.tags.count("li") == 7
 
 
+@pytest.mark.needs("chromium")
 def test_a_browser_applies_the_style(
     chromium: str, instance: Instance, call: Phone, tmp_path: Path
 ) -> None:
@@ -365,6 +357,7 @@ def test_a_browser_applies_the_style(
     assert sum(column) > 20
 
 
+@pytest.mark.needs("chromium")
 def test_a_browser_shows_it_in_the_dark(
     chromium: str, instance: Instance, call: Phone, tmp_path: Path
 ) -> None:
