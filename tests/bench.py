@@ -18,8 +18,9 @@ but those that requirements.txt brings to production:
 - naive: stateless, and one GET and one SET through the Upstash client as it comes;
 - line: `main.py`.
 
-Redis is played by a small asyncio server in a third process, in memory: tests/upstash.py speaks
-the whole dialect over a real Redis, and takes longer for a command than what is measured here.
+Redis is played by a small asyncio server in a third process, in memory: the one
+in tests/standins/upstash.py speaks the whole dialect over a real Redis, and takes longer for a
+command than what is measured here.
 """
 
 import argparse
@@ -53,8 +54,9 @@ from urllib.parse import urlencode
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from twiml import link
-from wire import Fields, sign, signed_url
+
+from standins.twiml import link
+from standins.webhooks import Fields, sign, signed_url
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 ORIGIN: Final = "https://line.example"

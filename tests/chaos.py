@@ -44,9 +44,11 @@ from random import Random
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, urlsplit
 
-from instance import Instance
-from phone import Answer, Clock, Failed, Fields, Phone, http_deliver, perform
-from upstash import Command, Upstash
+from standins.call import Clock, Phone
+from standins.instance import Instance
+from standins.transcript import perform
+from standins.upstash import Command, Upstash
+from standins.webhooks import Answer, Failed, Fields, http_deliver
 
 # --- what callers do ---
 

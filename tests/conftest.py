@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import pytest
-from upstash import Upstash
+
+from standins.upstash import Upstash
 
 
 class Program(NamedTuple):

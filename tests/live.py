@@ -25,7 +25,8 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, quote, urldefrag, urlencode, urlsplit
 
-from phone import OVERRIDES, Answer, Phone, Webhook
+from standins.call import OVERRIDES, Phone, Webhook
+from standins.webhooks import Answer
 
 CALLER: Final = "+15005550006"  # Twilio's own number for tests: nobody has it
 PATIENCE: Final = 30.0  # seconds that a service gets to wake up

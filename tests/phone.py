@@ -8,8 +8,7 @@ r"""A phone in the terminal that stands in for Twilio, and the doorway to its li
 Its output is a transcript: it can be kept as a test case. Before it rings it prints what /healthz
 complains about, and in the end what the function logged as an error. Nothing but --env and --set
 configures the function that it starts, not what is exported.
-Tests import from here what call.py (a call), wire.py (one webhook), twiml.py (Twilio's rules) and
-transcript.py (calls as text) define.
+What it plays a call with is in standins/: call.py, webhooks.py, twiml.py, transcript.py.
 """
 
 import sys
@@ -39,45 +38,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from call import (
-    MESSAGE_SECONDS,
-    OVERRIDES,
-    TALK_SECONDS,
-    Ask,
-    Clock,
-    NotNow,
-    Phone,
-    Retried,
-    Webhook,
-)
-from instance import ROOT, SETTINGS, Instance, free_port
-from transcript import Transcript, perform, run_script
-from twiml import Problem, judge
-from wire import LIMITS, Answer, Deliver, Failed, Fields, Limits, http_deliver, sign, signed_url
-
-__all__ = [
-    "LIMITS",
-    "OVERRIDES",
-    "Answer",
-    "Ask",
-    "Clock",
-    "Deliver",
-    "Failed",
-    "Fields",
-    "Limits",
-    "NotNow",
-    "Phone",
-    "Problem",
-    "Retried",
-    "Transcript",
-    "Webhook",
-    "http_deliver",
-    "judge",
-    "perform",
-    "run_script",
-    "sign",
-    "signed_url",
-]
+from standins.call import MESSAGE_SECONDS, TALK_SECONDS, Clock, NotNow, Phone
+from standins.instance import ROOT, SETTINGS, Instance, free_port
 
 UNSURE: Final = 0.3
 APOLOGIES: Final = re.findall('"apology": "(.+)"', (ROOT / "main.py").read_text(encoding="utf-8"))
@@ -485,7 +447,7 @@ def main(given: Sequence[str] | None = None) -> int:
     script = Script(sys.stdin.fileno())
     if not sys.stdin.isatty() and script.is_transcript():
         words = "this is a transcript, not what a caller types: keep it in tests/calls and run"
-        raise RuntimeError(f"{words} python -m pytest tests/test_calls.py")
+        raise RuntimeError(f"{words} python -m pytest tests/line/test_calls.py")
     today = datetime.now().astimezone()
     tell(f"# A call on {today.day} {today:%B %Y}.")
     announce = announcer(options.say)

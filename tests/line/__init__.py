@@ -1,0 +1,1 @@
+"""Tests of the line, named after what it promises."""

@@ -1,0 +1,28 @@
+"""What many tests of the line begin with: a line with a person behind it, its file, its log."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from standins.inside import Inside
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the embedded store of a test lives."""
+    return tmp_path / "calls"
+
+
+@pytest.fixture
+def line(file: Path) -> Inside:
+    """A line with a person behind it and the embedded store."""
+    return Inside({"FORWARD_TO": "+15550100099", "STATE_FILE": str(file)})
+
+
+@pytest.fixture
+def log(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[dict[str, Any]]]:
+    """Reads the lines logged since the last look."""
+    return lambda: [json.loads(each) for each in capsys.readouterr().out.splitlines()]

@@ -1,0 +1,206 @@
+"""Whatever is heard at whatever step of whatever flow has an answer that Twilio accepts."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from html import escape
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+import main
+from standins.examples import STEADY
+from standins.inside import ORIGIN, TOKEN
+from standins.twiml import judge
+
+FORWARD: Final = {"FORWARD_TO": "+15550100099"}
+MENU: Final = {"DEPARTMENTS": "billing=+15550100001 lost_and-found=+15550100002"}
+
+LINES: Final[Mapping[str, dict[str, str]]] = {
+    "alone": {},
+    "forward": FORWARD,
+    "menu": MENU | FORWARD,
+    "backend": {"BACKEND_URL": "", **MENU, **FORWARD},  # where the backend is, is filled in
+}
+
+
+class Known(NamedTuple):
+    """A document: what it waits for, at which target, and what it dials."""
+
+    kind: str
+    target: str
+    dialled: set[str]
+
+
+WAITS: Final = {"Gather": "gather", "Dial": "dial", "Record": "record", "Redirect": "redirect"}
+NAMES: Final = st.sampled_from(sorted(LINES))
+
+
+def turn_of(target: str) -> int:
+    """The turn that a target names; 0 when it begins a call."""
+    return int(parse_qs(urlsplit(target).query).get("turn", ["0"])[0])
+
+
+def parsed(document: str) -> ElementTree.Element:
+    return ElementTree.fromstring(document)  # noqa: S314 (it is the line's own)
+
+
+def known_of(twiml: str) -> Known:
+    """What Twilio would do with a document, once it has spoken."""
+    dialled = {number.text or "" for number in parsed(twiml).iter("Number")}
+    for verb in parsed(twiml):
+        if verb.tag in WAITS and (way := verb.get("action") or (verb.text or "").strip()):
+            return Known(WAITS[verb.tag], way.partition("#")[0], dialled)
+    return Known("over", "", dialled)
+
+
+TEXT: Final = st.text(max_size=60) | st.sampled_from(
+    ["", "yes", "no", "billing", "operator", "repeat", "one", "FORWARD_TO", "{heard}", "</Say>"]
+)
+
+STEPS: Final = [
+    *("start", "reason", "connect", "operator", "voicemail", "message_taken", "goodbye", "closed"),
+    *(
+        "blocked",
+        "too_many",
+        "menu",
+        "to_billing",
+        "to_lost_and-found",
+        "listen",
+        "think",
+        "a",
+        "b",
+    ),
+]
+
+STEP_NAMES: Final = st.sampled_from(STEPS) | TEXT
+NUMBER: Final = st.integers(0, 105)
+
+ANSWERS: Final = st.builds(
+    main.Answer,
+    say=TEXT,
+    then=st.sampled_from(["listen", "transfer", "voicemail", "hangup"]) | TEXT,
+    to=st.sampled_from(["", "FORWARD_TO", "billing", "+19005550100"]) | TEXT,
+    failed=st.booleans(),
+)
+
+HEARD: Final = st.builds(
+    main.Heard,
+    speech=TEXT,
+    confidence=st.none() | st.floats(),
+    keys=st.text("0123456789*#", max_size=3),
+    dial=st.sampled_from(["", "", "", "completed", "busy", "no-answer", "failed"]) | TEXT,
+    recording=st.sampled_from(["", "", "", "https://api.example/RE1"]) | TEXT,
+    entrance=STEP_NAMES,
+    again=st.booleans(),
+    answer=st.none() | ANSWERS,
+)
+
+CALLS: Final = st.builds(
+    main.Call,
+    turn=NUMBER,
+    step=STEP_NAMES,
+    misses=NUMBER,
+    guess=STEP_NAMES,
+    quote=TEXT,
+    prompt=TEXT,
+    recording=TEXT,
+)
+
+WAY: Final = st.sampled_from(STEPS)
+
+OWN_STEPS: Final = st.one_of(
+    st.builds(
+        main.Ask,
+        say=TEXT,
+        routes=st.dictionaries(TEXT, WAY, max_size=3),
+        then=st.just("") | WAY,
+        keys=st.none() | st.integers(1, 5),
+    ),
+    st.builds(main.Transfer, to=TEXT, say=TEXT, unanswered=WAY),
+    st.builds(main.Voicemail, say=TEXT, then=WAY),
+    st.builds(main.End, say=TEXT),
+    st.builds(main.Tell, say=TEXT, then=st.sampled_from(["reason", "menu", "goodbye"])),
+)
+
+OWN: Final = st.dictionaries(st.sampled_from(["a", "b", "menu", "reason"]), OWN_STEPS, max_size=3)
+
+SETTINGS: Final = {
+    name: main.read_settings(
+        {"TWILIO_AUTH_TOKEN": TOKEN, **env}
+        | ({"BACKEND_URL": "https://backend.example"} if "BACKEND_URL" in env else {})
+    )
+    for name, env in LINES.items()
+}
+
+ENDS_A_TURN: Final = (main.Ask, main.Transfer, main.Voicemail, main.Consult, main.End, main.Refuse)
+
+
+def plan_of(name: str, own: Mapping[str, main.Step] | None = None) -> main.Plan:
+    """The plan of one of LINES, with some steps of somebody's own."""
+    known = SETTINGS[name]
+    return main.Plan({**main.flow(known), **(own or {})}, known.words, known.numbers)
+
+
+@settings(STEADY, max_examples=250)
+@given(name=NAMES, call=CALLS, heard=HEARD)
+def test_every_call_has_an_answer_to_everything(
+    name: str, call: main.Call, heard: main.Heard
+) -> None:
+    """No state and no webhook is without a decision: one turn later somebody is waited for."""
+    plan = plan_of(name)
+    after, reply = main.decide(plan, call, heard)
+    assert after.turn == call.turn + 1
+    assert isinstance(reply.step, ENDS_A_TURN)
+    assert isinstance(reply.step, main.Consult) or plan.flow.get(after.step) in (reply.step, None)
+    assert main.decide(plan, call, heard) == (after, reply)
+
+
+@settings(STEADY, max_examples=200)
+@given(name=NAMES, call=CALLS, heard=HEARD, own=OWN)
+def test_every_answer_is_twiml(
+    name: str, call: main.Call, heard: main.Heard, own: dict[str, main.Step]
+) -> None:
+    """Any decision, with any table of steps, is a document that Twilio takes; no other number."""
+    plan = plan_of(name, own)
+    after, reply = main.decide(plan, call, heard)
+    assume(not isinstance(reply.step, main.Consult))  # the backend comes next: nothing is rendered
+    twiml = main.render(SETTINGS[name], plan, after, reply)
+    assert [problem for problem in judge(twiml, ORIGIN) if problem.broken] == []
+    known = known_of(twiml)
+    assert known.dialled <= set(SETTINGS[name].numbers.values())
+    if after.turn <= main.LAST_TURN and known.target:
+        assert turn_of(known.target) == after.turn
+
+
+@settings(STEADY, max_examples=200)
+@given(words=st.text(st.characters(), max_size=200), limit=st.integers(1, 50))
+def test_whatever_is_spoken_can_be_spoken(words: str, limit: int) -> None:
+    """Cleaned words are short, fit into XML and JSON, and are left as they are a second time."""
+    kept = main.clean(words, limit)
+    assert len(kept) <= limit
+    assert main.clean(kept, limit) == kept
+    assert parsed(f"<a>{escape(kept)}</a>").text == (kept or None)
+    assert json.loads(json.dumps(kept)) == kept
+
+
+SAVED: Final = sorted(Path(__file__).parents[1].glob("records/*.json"))
+
+
+@settings(STEADY, max_examples=100)
+@given(path=st.sampled_from(SAVED), dropped=st.sets(st.sampled_from(fields(main.Record))))
+def test_any_part_of_an_old_record_is_enough(path: Path, dropped: set[Any]) -> None:
+    """A release that had never heard of some fields wrote records that still carry a call on."""
+    cell = json.loads(path.read_text(encoding="utf-8"))["cell"]
+    names = {each.name for each in dropped} - {"twiml"}
+    older = {name: value for name, value in cell.items() if name not in names}
+    record = main.read_record(json.dumps(older))
+    assert record is not None
+    assert record.twiml == cell["twiml"]
+    after, reply = main.decide(plan_of("menu"), record, main.Heard(speech="billing"))
+    assert after.turn == record.turn + 1
+    assert isinstance(reply.step, ENDS_A_TURN)

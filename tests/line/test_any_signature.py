@@ -1,0 +1,95 @@
+"""A signature is for one URL and one form, whichever they are."""
+
+import string
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlencode
+
+from flask import Request
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from twilio.request_validator import RequestValidator
+from werkzeug.datastructures import MultiDict
+
+import main
+from standins.examples import STEADY
+from standins.inside import FORM, ORIGIN, TOKEN, environ
+from standins.webhooks import sign
+
+TEXT: Final = st.text(max_size=60) | st.sampled_from(
+    ["", "yes", "no", "billing", "operator", "repeat", "one", "FORWARD_TO", "{heard}", "</Say>"]
+)
+
+
+URL_LETTERS: Final = string.ascii_letters + string.digits + "-._~%&=/?+"
+TARGETS: Final = st.text(URL_LETTERS, max_size=30).map("/voice".__add__)
+NAMED: Final = st.dictionaries(st.text("ABcd12", max_size=5), st.text(max_size=8), max_size=6)
+
+
+def verified(target: str, form: Mapping[str, str], signature: str) -> bool:
+    """Whether the line believes that Twilio sent this."""
+    body = urlencode(form).encode()
+    headers = {"Content-Type": FORM, "X-Twilio-Signature": signature}
+    request = Request(environ("POST", target, body, headers))
+    known = main.read_settings({"TWILIO_AUTH_TOKEN": f"other,{TOKEN}", "PUBLIC_URL": ORIGIN})
+    try:
+        return main.verify(known, request) == (ORIGIN, form)
+    except main.Rejected as refusal:
+        assert refusal.status == 403
+        return False
+
+
+@settings(STEADY, max_examples=250)
+@given(target=TARGETS, form=st.lists(st.tuples(st.text("ABcd12", max_size=3), TEXT), max_size=8))
+def test_a_signature_is_the_one_that_twilios_library_makes(
+    target: str, form: list[tuple[str, str]]
+) -> None:
+    """Blank and repeated fields are signed as Twilio's own library does, for any URL."""
+    known = RequestValidator(TOKEN).compute_signature(ORIGIN + target, MultiDict(form))
+    assert main.signature(TOKEN, ORIGIN + target, form) == known.encode()
+
+
+def altered(text: str, at: int, letter: str) -> str:
+    """The text with another letter at one place."""
+    place = at % len(text)
+    return text[:place] + letter + text[place + 1 :]
+
+
+@settings(STEADY, max_examples=250)
+@given(target=TARGETS, form=NAMED, at=st.integers(0), letter=st.sampled_from(URL_LETTERS))
+def test_a_signature_is_for_one_url(
+    target: str, form: dict[str, str], at: int, letter: str
+) -> None:
+    """What Twilio signed is believed; with any one letter of its URL changed it is not."""
+    signature = sign(TOKEN, ORIGIN + target, list(form.items()))
+    assert verified(target, form, signature)
+    other = target[0] + altered(target[1:], at, letter)
+    assert verified(other, form, signature) == (other == target)
+
+
+@settings(STEADY, max_examples=250)
+@given(form=NAMED, which=st.integers(0), at=st.integers(0), letter=st.characters(codec="utf-8"))
+def test_a_signature_is_for_one_form(
+    form: dict[str, str], which: int, at: int, letter: str
+) -> None:
+    """With any one letter of any field's value changed, or one more, a webhook is nobody's."""
+    signature = sign(TOKEN, ORIGIN + "/voice", list(form.items()))
+    assert verified("/voice", form, signature)
+    assume(form)
+    name = sorted(form)[which % len(form)]
+    value = form[name]
+    longer = form | {name: value + letter}
+    assert not verified("/voice", longer, signature)
+    assume(value and altered(value, at, letter) != value)
+    assert not verified("/voice", form | {name: altered(value, at, letter)}, signature)
+
+
+@settings(STEADY, max_examples=250)
+@given(form=NAMED, at=st.integers(0), letter=st.characters(codec="latin-1"), cut=st.integers(0))
+def test_a_signature_counts_whole(form: dict[str, str], at: int, letter: str, cut: int) -> None:
+    """A signature with one letter changed, or a part of one, is none."""
+    signature = sign(TOKEN, ORIGIN + "/voice", list(form.items()))
+    assert not verified("/voice", form, signature[: cut % len(signature)])
+    assert not verified("/voice", form, signature + letter)
+    other = altered(signature, at, letter)
+    assert verified("/voice", form, other) == (other == signature)

@@ -1,0 +1,247 @@
+"""A caller on hold: whatever fails meanwhile, the backend is asked once and heard."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import main
+from standins.backend import says, slow_backend, until
+from standins.inside import Inside, fill_cell, line_with, new_call, no_threads, webhook
+from standins.upstash import Upstash
+
+PERSON = "+15550100099"
+LISTEN = "/voice/process?turn=1&step=listen"
+
+
+@pytest.fixture
+def upstash() -> Iterator[Upstash]:
+    """A database of the test's own."""
+    with Upstash() as upstash:
+        yield upstash
+
+
+def test_a_blink_of_redis_keeps_a_held_caller_on_hold(upstash: Upstash) -> None:
+    """Another instance cannot read the result just now: it holds, and asks no second time."""
+    with slow_backend(3) as backend:
+        worker, other = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
+        phone = worker.phone()
+        phone.ring()
+        worker.post(LISTEN, webhook(CallSid=phone.call_sid, SpeechResult="a ticket"))
+        gone = f"call:{phone.call_sid}:1:result"
+        upstash.fault = lambda c: "drop" if c == ["MGET", gone] else None
+        said = other.post(LISTEN + "&hold=1", webhook(CallSid=phone.call_sid)).body
+        assert b"<Redirect>" in said
+        assert b"<Dial" not in said
+        assert len(backend.questions) == 1
+
+
+def test_the_end_of_patience_comes_within_the_deadline(upstash: Upstash) -> None:
+    """Two minutes are over and Redis hangs on writes: a person, in time all the same."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend, RESPONSE_DEADLINE="1.5")
+        phone = here.phone()
+        phone.ring()
+        asked = main.Asked("a ticket", at=time.time() - 130, step="think")
+        cell = f"call:{phone.call_sid}:1:asked"
+        upstash.quietly(["SET", cell, main.written(asked), "EX", "600"])
+        upstash.fault = lambda c: "hang" if c[0] == "SET" else None
+        began = time.monotonic()
+        said = here.post(LISTEN + "&hold=4", webhook(CallSid=phone.call_sid)).body
+        assert time.monotonic() - began < 1.8
+        assert PERSON.encode() in said
+
+
+def test_redis_that_hangs_leaves_the_backend_its_time(upstash: Upstash) -> None:
+    """What was said cannot be settled: the backend is asked once, and its quick answer is heard."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend, RESPONSE_DEADLINE="2.5")
+        phone = here.phone()
+        phone.ring()
+        upstash.fault = lambda c: "hang" if c[0] == "SET" and c[1].endswith(":asked") else None
+        said = here.post(LISTEN, webhook(CallSid=phone.call_sid, SpeechResult="a ticket")).body
+        assert b"Booked." in said
+        assert len(backend.questions) == 1
+
+
+class Lagging(main.SQLite):
+    """A store whose reads come from a replica that knows nothing yet."""
+
+    def execute(self, command: list[str], until: float) -> Any:  # noqa: ANN401 # as main.SQLite
+        if command[0] == "MGET":
+            return [None] * len(command[1:])
+        return super().execute(command, until)
+
+
+def test_a_replica_that_lags_does_not_ask_twice(tmp_path: Path) -> None:
+    """A new worker does not believe an empty result before the primary says so."""
+    with slow_backend(0) as backend:
+        here = Inside({"BACKEND_URL": backend.url, "STATE_FILE": str(tmp_path / "calls")})
+        here.line.desk.store = Lagging(str(tmp_path / "calls"))
+        hook = main.Hook("CA" + "1" * 32, "", "", "https://line.example", main.Heard(), turn=1)
+        job = main.Job(hook, main.Asked("a ticket", at=time.time(), step="think"))
+        answer = main.Answer("Booked long ago.", "hangup")
+        here.line.desk.conclude(job, answer)
+        assert here.line.desk.consult(job) == answer
+        assert backend.questions == []
+
+
+def test_a_question_for_which_there_was_no_thread_is_asked_later(upstash: Upstash) -> None:
+    """The worker cannot start: the caller is held, and the next look asks the backend."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend)
+        phone = here.phone()
+        phone.ring()
+        asked = webhook(CallSid=phone.call_sid, SpeechResult="a ticket")
+        with no_threads():
+            assert b"One moment" in here.post(LISTEN, asked).body
+        assert here.line.desk.jobs == {}
+        assert backend.questions == []
+        assert b"Booked." in here.post(LISTEN + "&hold=1", webhook(CallSid=phone.call_sid)).body
+        assert len(backend.questions) == 1
+
+
+@pytest.mark.parametrize("cell", ['{"say":"\\ud800","then":"listen"}', "NaN"])
+def test_a_spoiled_answer_of_the_backend_is_asked_for_again(cell: str, tmp_path: Path) -> None:
+    """Half a character cannot be spoken, so a held caller hears what the backend says now."""
+    with slow_backend(0) as backend:
+        here = Inside({"STATE_FILE": str(tmp_path / "calls"), "BACKEND_URL": backend.url})
+        call, asked = new_call(), main.Asked("a ticket", at=time.time(), step="think")
+        fill_cell(here, f"call:{call}:1:asked", main.written(asked))
+        fill_cell(here, f"call:{call}:1:result", cell)
+        assert b"Booked." in here.post(LISTEN + "&hold=1", webhook(CallSid=call)).body
+
+
+class Slashed(BaseHTTPRequestHandler):
+    """A backend whose path ends in a slash; like many frameworks it moves any other there."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = says("Booked.").body
+        self.send_response(200 if self.path == "/ask/" else 308)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_slash_at_the_end_of_the_backends_path_is_kept(tmp_path: Path) -> None:
+    """The backend is asked at exactly the path that was set: a redirect is no answer."""
+    with HTTPServer(("127.0.0.1", 0), Slashed) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/ask/"
+        here = Inside({"STATE_FILE": str(tmp_path / "calls"), "BACKEND_URL": url})
+        assert here.line.settings.problems == ()
+        said = here.post(LISTEN, webhook(SpeechResult="a ticket")).body
+        assert b"Booked." in said
+
+
+def test_a_second_instance_that_loses_sight_of_the_work_holds(upstash: Upstash) -> None:
+    """What was said is settled, then Redis fails for the result: it holds, and does not ask too."""
+    with slow_backend(1.5) as backend:
+        worker, other = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
+        phone = worker.phone()
+        phone.ring()
+        asked = webhook(CallSid=phone.call_sid, SpeechResult="a ticket")
+        assert b"<Redirect>" in worker.post(LISTEN, asked).body
+        gone = f"call:{phone.call_sid}:1:result"
+        upstash.fault = lambda c: "drop" if c == ["MGET", gone] else None
+        said = other.post(LISTEN, asked).body
+        assert b"<Redirect>" in said
+        assert b"<Dial" not in said
+        assert len(backend.questions) == 1
+
+
+class Behind(main.SQLite):
+    """A store whose replica has not got one kind of cell yet; the primary has."""
+
+    lacks = ":asked"
+
+    def execute(self, command: list[str], until: float) -> Any:  # noqa: ANN401 # as main.SQLite
+        result = super().execute(command, until)
+        if command[0] != "MGET":
+            return result
+        keys = zip(command[1:], result, strict=True)
+        return [None if key.endswith(self.lacks) else value for key, value in keys]
+
+
+def test_a_replica_without_the_question_costs_no_answer(tmp_path: Path) -> None:
+    """What was said is looked for again, on the primary, before the caller is asked once more."""
+    state = str(tmp_path / "calls")
+    here = Inside({"BACKEND_URL": "http://127.0.0.1:9/", "STATE_FILE": state})
+    call = new_call()
+    here.post("/voice/inbound", webhook(CallSid=call))
+    asked = main.Asked("to Boston", at=time.time(), step="think")
+    fill_cell(here, f"call:{call}:1:asked", main.written(asked))
+    fill_cell(here, f"call:{call}:1:result", main.written(main.Answer("You are booked.", "hangup")))
+    here.line.store = Behind(state)
+    assert b"You are booked." in here.post(LISTEN + "&hold=1", webhook(CallSid=call)).body
+
+
+def test_a_slow_redis_does_not_keep_the_backend_from_being_asked() -> None:
+    """With Redis half a second away the backend is asked by the first webhook, and only once."""
+    with Upstash(latency=0.5) as far, slow_backend(0) as backend:
+        here = line_with(far, backend)
+        phone = here.phone()
+        phone.ring()
+        said = here.post(LISTEN, webhook(CallSid=phone.call_sid, SpeechResult="a ticket")).body
+        assert until(lambda: len(backend.questions) == 1)
+        if b"Booked." not in said:
+            said = here.post(LISTEN + "&hold=1", webhook(CallSid=phone.call_sid)).body
+        assert b"Booked." in said
+        assert len(backend.questions) == 1
+
+
+@pytest.mark.parametrize("hold", [1, 5])
+def test_a_known_answer_is_said_though_nobody_may_claim_it(upstash: Upstash, hold: int) -> None:
+    """Redis cannot settle who speaks: whoever has the answer does, and no second one is asked."""
+    with slow_backend(0) as backend:
+        account = "AC" + "0" * 32
+        here = line_with(upstash, backend, TWILIO_ACCOUNT_SID=account)
+        call = new_call()
+        asked = main.Asked("a ticket", at=time.time(), step="think")
+        fill_cell(
+            here, f"call:{call}:1", main.written(main.Record(turn=1, step="listen", twiml="<x/>"))
+        )
+        fill_cell(here, f"call:{call}:1:asked", main.written(asked))
+        fill_cell(here, f"call:{call}:1:result", main.written(main.Answer("The first.", "hangup")))
+        upstash.fault = lambda c: "502" if c[0] == "SET" and c[1].endswith(":voice") else None
+        said = here.post(f"{LISTEN}&hold={hold}", webhook(CallSid=call, AccountSid=account)).body
+        assert b"The first." in said
+        assert backend.questions == []
+
+
+def edited(here: Inside, **steps: main.Step) -> None:
+    """Gives a line some steps of its own."""
+    plan = replace(here.line.plan, flow={**here.line.plan.flow, **steps})
+    here.line.plan = here.line.desk.plan = plan
+
+
+def test_words_on_the_way_to_the_backend_are_said(upstash: Upstash) -> None:
+    """A Tell between a question and the backend is heard, before what the backend says."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend)
+        listen = main.Ask("ask_help", then="thanks", keys=None)
+        edited(here, listen=listen, thanks=main.Tell("I will look that up.", then="think"))
+        call = new_call()
+        here.post("/voice/inbound", webhook(CallSid=call))
+        said = here.post(LISTEN, webhook(CallSid=call, SpeechResult="a ticket")).body.decode()
+        assert 0 < said.find("I will look that up.") < said.find("Booked.")
+
+
+def test_the_backend_may_come_after_a_transfer(upstash: Upstash) -> None:
+    """Nobody answers, and the next step asks the backend: its answer is heard."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend)
+        edited(here, operator=main.Transfer("FORWARD_TO", "connecting", unanswered="think"))
+        call = new_call()
+        here.post("/voice/inbound", webhook(CallSid=call))
+        here.post(LISTEN, webhook(CallSid=call, Digits="0"))
+        target = "/voice/process?turn=2&step=operator"
+        said = here.post(target, webhook(CallSid=call, DialCallStatus="busy")).body
+        assert b"The line is busy." in said
+        assert b"Booked." in said

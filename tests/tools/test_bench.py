@@ -1,0 +1,129 @@
+"""The bench runs and measures what it says.
+
+The figures of these runs mean nothing: they are too short, and other tests run beside them.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import (
+    QUICK,
+    ROWS,
+    Figure,
+    compared,
+    import_times,
+    measure,
+    production,
+    quartiles,
+    written,
+)
+from standins.instance import ROOT
+
+measured = pytest.mark.needs("ps")  # the bench asks it how much memory its processes take
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, list[Figure]]:
+    """A short run of every row."""
+    found = measure(list(ROWS), QUICK, lambda _: None)
+    return {row: [figure for figure in found if figure.row == row] for row in ROWS}
+
+
+@measured
+def test_every_row_gives_figures(figures: dict[str, list[Figure]]) -> None:
+    """Each row of the bench, run alone and short, measures something above nothing."""
+    assert all(figures[row] for row in ROWS)
+    assert all(figure.value > 0 for row in ROWS for figure in figures[row])
+
+
+@measured
+def test_contestants_are_compared_within_a_round(figures: dict[str, list[Figure]]) -> None:
+    """The contestant that others are compared to is 1 in each row, and everything has a spread."""
+    for row in ("cold", "warm", "busy", "hold", "threads", "memory"):
+        assert any(
+            figure.ratio == 1.0 and figure.name.endswith(figure.to) for figure in figures[row]
+        )
+        for figure in figures[row]:
+            assert figure.low is not None and figure.ratio is not None and figure.high is not None
+            assert 0 < figure.low <= figure.ratio <= figure.high
+
+
+def test_contestants_have_what_production_has(tmp_path: Path) -> None:
+    """What only the tests need is not there to be imported, and what main.py needs is."""
+    python = production(tmp_path / "venv") / "python"
+    script = "import importlib.util as u; print(*(bool(u.find_spec(n)) for n in {!r}))"
+    names = ["functions_framework", "twilio", "upstash_redis", "pytest", "pygments", "hypothesis"]
+    run = [str(python), "-c", script.format(names)]
+    found = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.split() == ["True"] * 3 + ["False"] * 3
+
+
+@measured
+def test_callers_on_hold_leave_the_threads_to_others(figures: dict[str, list[Figure]]) -> None:
+    """With seven callers on hold for each server thread, new calls are answered all the same."""
+    free, full = figures["hold"]
+    assert full.name == "60 callers on hold"
+    assert full.ratio is not None and full.ratio > 0.3 and free.ratio == 1
+
+
+@measured
+def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, list[Figure]]) -> None:
+    """On real processes a call of three webhooks and its end costs six commands in six trips."""
+    found = [(figure.value, figure.unit) for figure in figures["commands"]]
+    assert found[:4] == [(1, "commands"), (2, "commands"), (2, "commands"), (1, "commands")]
+    assert found[4:6] == [(6, "commands"), (6, "round trips")]
+    assert found[-1][1] == "cents" and found[-1][0] == pytest.approx(1.2)
+
+
+@measured
+def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> None:
+    """The import row names the packages that are really loaded, and they are part of the whole."""
+    shares = {figure.name: figure.value for figure in figures["imports"]}
+    assert {"all imports", "werkzeug", "flask"} <= shares.keys()
+    assert shares["werkzeug"] < shares["all imports"] < 100
+
+
+@measured
+def test_a_table_names_the_command_that_repeats_each_row(figures: dict[str, list[Figure]]) -> None:
+    """The table holds every figure once, under the command that measures its row alone."""
+    table = written([figure for row in ROWS for figure in figures[row]])
+    assert all(table.count(f"python tests/bench.py --only {row}\n") == 1 for row in ROWS)
+    assert all(figure.name in table for row in ROWS for figure in figures[row])
+
+
+def test_ratios_are_medians_of_rounds_not_of_sums() -> None:
+    """A round in which everything is slow does not change who is how much slower."""
+    rounds = {"hello": [1.0, 10.0, 1.0], "line": [2.0, 20.0, 4.0]}
+    base, line = compared("cold", "", "ms", rounds, "hello")
+    assert (base.ratio, line.ratio, line.low, line.high) == (1.0, 2.0, 2.0, 3.0)
+    assert quartiles([7.0]) == (7.0, 7.0, 7.0)
+
+
+def test_import_times_are_summed_by_package() -> None:
+    """Only a module's own time counts, so that nothing is counted twice."""
+    report = (
+        "import time: self [us] | cumulative | imported package\n"
+        "import time:       500 |        500 |   flask.app\n"
+        "noise\n"
+        "import time:      1500 |       2000 | flask\n"
+    )
+    assert import_times(report) == {"flask": 2.0}
+
+
+def test_one_row_can_be_had_as_json() -> None:
+    """`--only` and `--json` give that row's figures on stdout, and progress on stderr."""
+    script = ROOT / "tests/bench.py"
+    run = subprocess.run(
+        [sys.executable, script, "--only", "commands", "--quick", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(run.stdout)
+    assert {figure["row"] for figure in found} == {"commands"}
+    assert found[0]["repeat"] == "python tests/bench.py --only commands"
+    assert "commands: one call" in run.stderr
