@@ -1,14 +1,19 @@
-"""The stand-in for Upstash that test files share, and the tests that a machine cannot run.
+"""Which tests run where; and the stand-in for Upstash that test files share.
 
-A test marked `needs("chromium")` is left out where that program is missing: it is deselected, it
-does not count as passed, and the summary says how to have it. Where `CI` is set nothing is left
-out: there a missing program is an error.
+Two kinds of tests are left out: they are deselected, they do not count as passed, and the summary
+says how many there are and how to have them.
+
+- A test marked `needs("chromium")`, where that program is missing.
+- A test marked `long`, unless `--long` or its own name is given.
+
+Where `CI` is set nothing is left out: a missing program is an error there.
 """
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -31,8 +36,51 @@ PROGRAMS: Final = {
     "ps": Program(("ps",), "procps"),
     "redis-server": Program(("redis-server",), "redis-server"),
 }
-LEFT_OUT: Final = pytest.StashKey[dict[str, int]]()  # missing program: how many tests want it
+LONG: Final = "they take long: python -m pytest --long"
+LEFT_OUT: Final = pytest.StashKey[Counter[str]]()  # why, and how to have them: how many tests
 IN_CI: Final = bool(os.environ.get("CI"))
+
+
+# What is left out.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--long`."""
+    parser.addoption("--long", action="store_true", help="run the tests that take long as well")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin to count what is left out; in a long run let properties try all their examples."""
+    config.stash[LEFT_OUT] = Counter()
+    if config.option.long or IN_CI:
+        os.environ["LONG"] = "1"
+
+
+@pytest.hookimpl(trylast=True)  # what -k and -m do not want is not left out
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests out, and begin with those that mostly wait, so that others run meanwhile."""
+    left_out = {item: why for item in items if (why := reason_to_leave_out(item))}
+    config.stash[LEFT_OUT].update(left_out.values())
+    if left_out:
+        config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+
+
+def reason_to_leave_out(item: pytest.Item) -> str | None:
+    """Why a test does not run here and how to have it; None if it runs."""
+    if IN_CI:
+        return None
+    if program := missing_program(item):
+        return f"{program} is not installed: apt-get install {PROGRAMS[program].package}"
+    asked_for = item.config.option.long or any("::" in name for name in item.config.args)
+    return LONG if item.get_closest_marker("long") and not asked_for else None
+
+
+def missing_program(item: pytest.Item) -> str | None:
+    """Name of the first program that a test needs and that is not installed."""
+    needed = [name for mark in item.iter_markers("needs") for name in mark.args]
+    return next((name for name in needed if not find_program(name)), None)
 
 
 def find_program(name: str) -> str | None:
@@ -41,43 +89,41 @@ def find_program(name: str) -> str | None:
     return next(filter(None, found), None)
 
 
-def missing_program(item: pytest.Item) -> str | None:
-    """Name of the first program that a test needs and that is not installed."""
-    needed = [name for mark in item.iter_markers("needs") for name in mark.args]
-    missing = [name for name in needed if not find_program(name)]
-    return next(iter(missing), None)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests whose program is missing, unless this is CI."""
-    left_out = config.stash.setdefault(LEFT_OUT, {})
-    if IN_CI:
-        return
-    for item in tuple(items):
-        if name := missing_program(item):
-            left_out[name] = left_out.get(name, 0) + 1
-            items.remove(item)
-            config.hook.pytest_deselected(items=[item])
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail a test in CI whose program is missing."""
     if name := missing_program(item):
         pytest.fail(f"this test needs {name}: apt-get install {PROGRAMS[name].package}")
 
 
+# What the summary says of it. With several workers each of them leaves the same tests out.
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a worker left out to the process that writes the summary."""
+    left_out = session.config.stash[LEFT_OUT]
+    if worker := getattr(session.config, "workeroutput", None):
+        worker["left out"] = dict(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:  # noqa: ANN401 # xdist has no types
+    """Take over what a worker left out."""
+    left_out: Counter[str] = Counter(node.workeroutput.get("left out"))
+    node.config.stash[LEFT_OUT] = left_out
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Say what was left out, and how to have it."""
-    for name, tests in config.stash.get(LEFT_OUT, {}).items():
+    for why, tests in sorted(config.stash[LEFT_OUT].items()):
         count = "1 test was" if tests == 1 else f"{tests} tests were"
-        package = PROGRAMS[name].package
-        terminalreporter.write_line(
-            f"{count} left out, {name} is not installed: apt-get install {package}"
-        )
+        terminalreporter.write_line(f"{count} left out, {why}")
     if not find_program("redis-server"):
         terminalreporter.write_line("fakeredis stood in for redis-server")
+
+
+# What test files share.
 
 
 @pytest.fixture(scope="session")
@@ -102,4 +148,5 @@ def upstash(redis: Upstash) -> Iterator[Upstash]:
     redis.forget()
     yield redis
     redis.fault, redis.before, redis.after = None, None, None
+    redis.latency = 0.0
     redis.release()

@@ -459,7 +459,7 @@ def verdict(sabotage: Sabotage | None, tests: Iterable[str], root: Path = ROOT) 
 
 def run(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
     """Pytest's status and output in a tree. Tests that hang count as failed."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", *tests]
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYT"))
     }

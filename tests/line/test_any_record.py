@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import main
-from standins.examples import STEADY
+from standins.examples import STEADY, as_many
 
 FLOATS: Final = st.floats(allow_nan=False)
 MOMENT: Final = st.floats(0, 1e11)
@@ -39,7 +39,7 @@ JSON: Final = st.recursive(
 READ: Final[Any] = main.read_as  # the kind is chosen at run time
 
 
-@settings(STEADY, max_examples=200)
+@settings(STEADY, max_examples=as_many(200))
 @given(record=ANY_RECORD, more=st.dictionaries(KEPT, JSON, max_size=3))
 def test_a_cell_says_what_was_written_into_it(
     record: main.Record | main.Asked | main.Answer, more: dict[str, Any]
@@ -51,7 +51,7 @@ def test_a_cell_says_what_was_written_into_it(
     assert READ(type(record), json.dumps(newer | json.loads(value))) == record
 
 
-@settings(STEADY, max_examples=200)
+@settings(STEADY, max_examples=as_many(200))
 @given(record=RECORDS, wrong=st.dictionaries(st.sampled_from(fields(main.Record)), JSON))
 def test_a_field_of_another_type_counts_as_missing(
     record: main.Record, wrong: dict[Any, Any]
@@ -65,7 +65,7 @@ def test_a_field_of_another_type_counts_as_missing(
         assert isinstance(getattr(read, each.name), kinds)
 
 
-@settings(STEADY, max_examples=200)
+@settings(STEADY, max_examples=as_many(200))
 @given(value=KEPT | JSON.map(json.dumps) | st.binary(max_size=40).map(repr))
 def test_rubbish_in_a_cell_is_read_as_nothing_or_as_a_record(value: str) -> None:
     """No text in a cell is an exception."""

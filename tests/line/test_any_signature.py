@@ -12,7 +12,7 @@ from twilio.request_validator import RequestValidator
 from werkzeug.datastructures import MultiDict
 
 import main
-from standins.examples import STEADY
+from standins.examples import STEADY, as_many
 from standins.inside import FORM, ORIGIN, TOKEN, environ
 from standins.webhooks import sign
 
@@ -39,7 +39,7 @@ def verified(target: str, form: Mapping[str, str], signature: str) -> bool:
         return False
 
 
-@settings(STEADY, max_examples=250)
+@settings(STEADY, max_examples=as_many(250))
 @given(target=TARGETS, form=st.lists(st.tuples(st.text("ABcd12", max_size=3), TEXT), max_size=8))
 def test_a_signature_is_the_one_that_twilios_library_makes(
     target: str, form: list[tuple[str, str]]
@@ -55,7 +55,7 @@ def altered(text: str, at: int, letter: str) -> str:
     return text[:place] + letter + text[place + 1 :]
 
 
-@settings(STEADY, max_examples=250)
+@settings(STEADY, max_examples=as_many(250))
 @given(target=TARGETS, form=NAMED, at=st.integers(0), letter=st.sampled_from(URL_LETTERS))
 def test_a_signature_is_for_one_url(
     target: str, form: dict[str, str], at: int, letter: str
@@ -67,7 +67,7 @@ def test_a_signature_is_for_one_url(
     assert verified(other, form, signature) == (other == target)
 
 
-@settings(STEADY, max_examples=250)
+@settings(STEADY, max_examples=as_many(250))
 @given(form=NAMED, which=st.integers(0), at=st.integers(0), letter=st.characters(codec="utf-8"))
 def test_a_signature_is_for_one_form(
     form: dict[str, str], which: int, at: int, letter: str
@@ -84,7 +84,7 @@ def test_a_signature_is_for_one_form(
     assert not verified("/voice", form | {name: altered(value, at, letter)}, signature)
 
 
-@settings(STEADY, max_examples=250)
+@settings(STEADY, max_examples=as_many(250))
 @given(form=NAMED, at=st.integers(0), letter=st.characters(codec="latin-1"), cut=st.integers(0))
 def test_a_signature_counts_whole(form: dict[str, str], at: int, letter: str, cut: int) -> None:
     """A signature with one letter changed, or a part of one, is none."""

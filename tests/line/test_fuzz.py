@@ -37,6 +37,9 @@ MOST_GROWTH: Final = (
     24 * 1024
 )  # kB: each of the 8 threads may keep the buffers of its largest request
 
+# One process meets all of it, and must not have had enough in the end.
+pytestmark = pytest.mark.xdist_group("fuzz")
+
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
@@ -344,6 +347,7 @@ def test_absurd_sizes_are_refused(instance: Instance, sent: bytes) -> None:
     assert still_well(instance)
 
 
+@pytest.mark.long
 @pytest.mark.needs("ps")
 def test_the_process_does_not_grow(instance: Instance, dice: random.Random) -> None:
     """After everything has come once, more of the same takes no more memory."""

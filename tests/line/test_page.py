@@ -337,6 +337,7 @@ def address(instance: Instance, call: Phone) -> str:
 
 
 @pytest.mark.needs("chromium")
+@pytest.mark.xdist_group("browser")
 def test_a_browser_shows_the_call(
     chromium: str, instance: Instance, call: Phone, tmp_path: Path
 ) -> None:
@@ -362,6 +363,7 @@ def test_a_browser_shows_the_call(
 
 
 @pytest.mark.needs("chromium")
+@pytest.mark.xdist_group("browser")
 def test_a_browser_applies_the_style(
     chromium: str, instance: Instance, call: Phone, tmp_path: Path
 ) -> None:
@@ -374,6 +376,7 @@ def test_a_browser_applies_the_style(
 
 
 @pytest.mark.needs("chromium")
+@pytest.mark.xdist_group("browser")
 def test_a_browser_shows_it_in_the_dark(
     chromium: str, instance: Instance, call: Phone, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from hypothesis.stateful import run_state_machine_as_test as run
 
 import main
 from standins.backend import Backend, Caller, Question, Reply, says, together, until
-from standins.examples import STEADY
+from standins.examples import STEADY, as_many
 from standins.inside import FORM, ORIGIN, TOKEN, Inside
 from standins.instance import Instance
 from standins.twilio_api import TwilioApi
@@ -353,7 +353,7 @@ def test_whatever_happens_every_promise_is_kept(world: World) -> None:
         pass
 
     Here.world = world
-    run(Here, settings=settings(STEADY, max_examples=80, stateful_step_count=25))
+    run(Here, settings=settings(STEADY, max_examples=as_many(80), stateful_step_count=25))
 
 
 # --- the backend and the store, as several instances share them ---
@@ -447,6 +447,7 @@ def test_a_single_fault_costs_nothing(world: World, fault: str) -> None:
     assert "billing" in phone.heard[0]
 
 
+@pytest.mark.long
 def test_a_connection_outlives_the_silence_between_two_turns(world: World) -> None:
     """Callers think: six seconds later the store is asked over the same connection."""
     line = world.line("forward")

@@ -10,6 +10,7 @@ import pytest
 
 from standins.backend import together
 from standins.inside import Inside, judged, webhook
+from standins.timing import LATE
 from standins.upstash import Command, Upstash
 
 PERSON: Final = "+15550100099"
@@ -97,6 +98,7 @@ LOOKS: Final = ("MGET", "GETEX")
 WRITES: Final = ("SET",)
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(
     "struck", [LOOKS, WRITES, (*LOOKS, *WRITES)], ids=["read", "settle", "both"]
 )
@@ -112,7 +114,7 @@ def test_a_caller_is_answered_while_redis_is_ill(
     upstash.fault = lambda command: fault if command[0] in struck else None
     began = time.monotonic()
     phone.say("Ann, my bill")
-    assert time.monotonic() - began <= DEADLINE + NOISE
+    assert time.monotonic() - began <= DEADLINE + NOISE + LATE
     assert phone.heard == ["Thank you. I heard: Ann, my bill. I am connecting you now."]
     assert phone.state == "dial"
     mine = [entry for entry in log() if entry.get("call") == phone.call_sid]
@@ -142,6 +144,7 @@ def test_a_redis_that_forgets_is_made_up_for(upstash: Upstash, command: str, fau
     assert [*phone.broken, *phone.warned] == []
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_call_begins_while_redis_is_ill(upstash: Upstash, fault: str) -> None:
     """The first webhook is answered within the deadline whatever Redis does."""
@@ -149,7 +152,7 @@ def test_a_call_begins_while_redis_is_ill(upstash: Upstash, fault: str) -> None:
     upstash.fault = lambda _: fault
     began = time.monotonic()
     assert GREETING in judged(line.post("/voice", webhook()))
-    assert time.monotonic() - began <= DEADLINE + NOISE
+    assert time.monotonic() - began <= DEADLINE + NOISE + LATE
 
 
 @pytest.mark.parametrize(
@@ -236,6 +239,7 @@ def upstash() -> Iterator[Upstash]:
         yield upstash
 
 
+@pytest.mark.waits
 def test_connections_that_have_gone_silent_cost_one_attempt(upstash: Upstash) -> None:
     """A load balancer forgot several at once: one webhook waits for one, and nothing is lost."""
     here = Inside({**upstash.settings, "FORWARD_TO": PERSON, "RESPONSE_DEADLINE": "2"})
@@ -255,6 +259,6 @@ def test_connections_that_have_gone_silent_cost_one_attempt(upstash: Upstash) ->
         began = time.monotonic()
         phone.say("Ann")
         took.append(time.monotonic() - began)
-    assert took[0] < 0.9
-    assert max(took[1:]) < 0.4
+    assert took[0] < 0.9 + LATE
+    assert max(took[1:]) < 0.4 + LATE
     assert {f"call:{phone.call_sid}:2" for phone in phones} <= upstash.keys().keys()

@@ -332,7 +332,7 @@ def told(
         )
         phone.ring()
         phone.say(WORDS)
-        phone.press("4711#")
+        phone.press("47110815#")
         upstash.fault = lambda command: "502" if command[0] == "SET" else None
         phone.say(f"fail, {WORDS}")
         upstash.fault = None
@@ -366,7 +366,7 @@ def test_a_log_names_no_caller_and_no_words(told: Told) -> None:
     """Numbers are masked; words, keys and recordings are left out: a log may be lost."""
     entries = [json.loads(line) for line in told.log.splitlines()]
     assert {entry["caller"] for entry in entries if entry.get("caller")} == {"+15*******21"}
-    for hidden in (CALLER, "card", "4711", "api.twilio.com", "RE"):
+    for hidden in (CALLER, "card", "47110815", "api.twilio.com", "RE"):
         assert hidden not in told.log
     assert [entry for entry in entries if {"heard", "keys"} & {*entry}] == []
 
@@ -374,7 +374,7 @@ def test_a_log_names_no_caller_and_no_words(told: Told) -> None:
 @pytest.mark.parametrize("told", [{"LOG_WORDS": "1"}], indirect=True)
 def test_a_log_has_words_only_when_asked_to(told: Told) -> None:
     """With LOG_WORDS=1 the operator sees who said what; secrets stay out all the same."""
-    for shown in (CALLER, WORDS, "4711"):
+    for shown in (CALLER, WORDS, "47110815"):
         assert shown in told.log
     test_no_secret_leaves_the_line(told)
 

@@ -15,6 +15,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -38,10 +39,16 @@ SILENCE_SECONDS: Final = 1.0
 
 
 def free_port() -> int:
-    """A port on the loopback that the kernel says is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on the loopback that nobody listens on, and that no other test is about to take.
+
+    The kernel gives ports above 32767 to whoever connects, so one of those may be gone again before
+    a process listens on it.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Instance:

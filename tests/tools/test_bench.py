@@ -33,14 +33,18 @@ def figures() -> dict[str, list[Figure]]:
     return {row: [figure for figure in found if figure.row == row] for row in ROWS}
 
 
+@pytest.mark.long
 @measured
+@pytest.mark.xdist_group("bench")
 def test_every_row_gives_figures(figures: dict[str, list[Figure]]) -> None:
     """Each row of the bench, run alone and short, measures something above nothing."""
     assert all(figures[row] for row in ROWS)
     assert all(figure.value > 0 for row in ROWS for figure in figures[row])
 
 
+@pytest.mark.long
 @measured
+@pytest.mark.xdist_group("bench")
 def test_contestants_are_compared_within_a_round(figures: dict[str, list[Figure]]) -> None:
     """The contestant that others are compared to is 1 in each row, and everything has a spread."""
     for row in ("cold", "warm", "busy", "hold", "threads", "memory"):
@@ -62,7 +66,9 @@ def test_contestants_have_what_production_has(tmp_path: Path) -> None:
     assert found.stdout.split() == ["True"] * 3 + ["False"] * 3
 
 
+@pytest.mark.long
 @measured
+@pytest.mark.xdist_group("bench")
 def test_callers_on_hold_leave_the_threads_to_others(figures: dict[str, list[Figure]]) -> None:
     """With seven callers on hold for each server thread, new calls are answered all the same."""
     free, full = figures["hold"]
@@ -70,7 +76,9 @@ def test_callers_on_hold_leave_the_threads_to_others(figures: dict[str, list[Fig
     assert full.ratio is not None and full.ratio > 0.3 and free.ratio == 1
 
 
+@pytest.mark.long
 @measured
+@pytest.mark.xdist_group("bench")
 def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, list[Figure]]) -> None:
     """On real processes a call of three webhooks and its end costs six commands in six trips."""
     found = [(figure.value, figure.unit) for figure in figures["commands"]]
@@ -79,7 +87,9 @@ def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, lis
     assert found[-1][1] == "cents" and found[-1][0] == pytest.approx(1.2)
 
 
+@pytest.mark.long
 @measured
+@pytest.mark.xdist_group("bench")
 def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> None:
     """The import row names the packages that are really loaded, and they are part of the whole."""
     shares = {figure.name: figure.value for figure in figures["imports"]}
@@ -87,7 +97,9 @@ def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> Non
     assert shares["werkzeug"] < shares["all imports"] < 100
 
 
+@pytest.mark.long
 @measured
+@pytest.mark.xdist_group("bench")
 def test_a_table_names_the_command_that_repeats_each_row(figures: dict[str, list[Figure]]) -> None:
     """The table holds every figure once, under the command that measures its row alone."""
     table = written([figure for row in ROWS for figure in figures[row]])

@@ -24,6 +24,8 @@ def finished() -> tuple[int, dict[str, Any]]:
     return run_.returncode, json.loads(run_.stdout)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("chaos")
 def test_no_promise_is_broken_while_everything_breaks(finished: tuple[int, dict[str, Any]]) -> None:
     """Every call is kept to its script while instances die, webhooks repeat and Redis fails."""
     status, table = finished
@@ -31,6 +33,8 @@ def test_no_promise_is_broken_while_everything_breaks(finished: tuple[int, dict[
     assert (status, table["calls"]) == (0, 100)
 
 
+@pytest.mark.long
+@pytest.mark.xdist_group("chaos")
 def test_a_short_run_breaks_enough_to_prove_something(finished: tuple[int, dict[str, Any]]) -> None:
     """Kills, every sort of duplicate, losses and faults happen in it, and effects are asked for."""
     _, table = finished

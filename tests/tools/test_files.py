@@ -25,6 +25,7 @@ from flask import Request
 from werkzeug.test import EnvironBuilder
 
 import main
+from standins.instance import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TESTS: Final = sorted((ROOT / "tests").rglob("*.py"))
@@ -80,13 +81,6 @@ def requirements(path: str) -> list[str]:
     """The requirements in a file, without comments and options."""
     lines = (line.split("#")[0].strip() for line in text_of(path).splitlines())
     return [line for line in lines if line and not line.startswith("-")]
-
-
-def free_port() -> int:
-    """A port that the kernel says is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Asked(Mapping[str, str]):

@@ -1,4 +1,4 @@
-"""The tests on a machine that lacks a program: said and left out, but never in CI."""
+"""Tests that are left out, for lack of a program or of time: that is said, and never so in CI."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ BROWSER: Final = "line/test_page.py::test_a_browser_applies_the_style"
 ANYWHERE: Final = "line/test_page.py::test_without_a_password_set_there_is_no_page"
 
 
-def run_on_a_bare_machine(tests: tuple[str, ...], **env: str) -> subprocess.CompletedProcess[str]:
-    """Run some tests where nothing but Python is installed."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
+def run_on_a_bare_machine(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest where nothing but Python is installed."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     foreign = {name: value for name, value in os.environ.items() if name != "CI"}
     bare = {"PATH": os.devnull, "PYTEST_ADDOPTS": ""}
     return subprocess.run(
@@ -26,7 +26,7 @@ def run_on_a_bare_machine(tests: tuple[str, ...], **env: str) -> subprocess.Comp
 
 def test_what_a_machine_lacks_is_left_out_and_said() -> None:
     """A test whose program is missing does not count as passed, and the summary tells the way."""
-    run = run_on_a_bare_machine((BROWSER, ANYWHERE))
+    run = run_on_a_bare_machine("-n0", BROWSER, ANYWHERE)
     assert run.returncode == pytest.ExitCode.OK
     assert "1 passed, 1 deselected" in run.stdout
     assert "1 test was left out, chromium is not installed: apt-get install chromium" in run.stdout
@@ -34,7 +34,28 @@ def test_what_a_machine_lacks_is_left_out_and_said() -> None:
 
 def test_in_ci_nothing_may_be_missing() -> None:
     """Where CI is set the same test fails, and says what to install."""
-    run = run_on_a_bare_machine((BROWSER, ANYWHERE), CI="true")
+    run = run_on_a_bare_machine("-n0", BROWSER, ANYWHERE, CI="true")
     assert run.returncode == pytest.ExitCode.TESTS_FAILED
     assert "1 passed, 1 error" in run.stdout
     assert "this test needs chromium: apt-get install chromium" in run.stdout
+
+
+def test_what_takes_long_is_left_out_and_said() -> None:
+    """A worker's long tests do not count as passed, and the summary tells how they are run."""
+    some = ["-k", "harmless or there_are_enough"]
+    run = run_on_a_bare_machine("-n1", *some, "tools/test_sabotage.py")
+    assert run.returncode == pytest.ExitCode.OK
+    assert "1 passed" in run.stdout
+    assert "1 test was left out, they take long: python -m pytest --long" in run.stdout
+
+
+@pytest.mark.parametrize("asking", ["--long", "by name", "in CI"])
+def test_what_takes_long_is_run_when_asked_for(asking: str) -> None:
+    """All of it by an option, one by its name, and everything in CI."""
+    name = "::test_a_harmless_change_survives" if asking == "by name" else ""
+    option = ["--long"] if asking == "--long" else []
+    env = {"CI": "true"} if asking == "in CI" else {}
+    look = ["-n0", "--collect-only", "-k", "harmless", *option, f"tools/test_sabotage.py{name}"]
+    run = run_on_a_bare_machine(*look, **env)
+    assert "test_a_harmless_change_survives" in run.stdout
+    assert "take long" not in run.stdout

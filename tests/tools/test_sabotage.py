@@ -56,6 +56,7 @@ def test_a_sabotage_of_a_line_that_is_gone_is_an_error() -> None:
         sabotage.sabotaged(SOURCE, Sabotage("lost", "no such line", "", GREETING))
 
 
+@pytest.mark.long
 def test_a_harmless_change_survives() -> None:
     """Tests that notice nothing catch nothing, and neither do tests that are not there."""
     harmless = Sabotage("harmless", "import os\n", "import os  # indeed\n", GREETING)
@@ -63,6 +64,7 @@ def test_a_harmless_change_survives() -> None:
     assert not sabotage.verdict(harmless, ["line/test_webhooks.py::test_that_nobody_wrote"]).caught
 
 
+@pytest.mark.long
 def test_some_sabotages_are_caught(tmp_path: Path) -> None:
     """The tests pass on an untouched copy, and fail on a copy with any of these lines broken."""
     chosen = [BY_NAME[name] for name in SOME]
