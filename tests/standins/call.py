@@ -112,6 +112,7 @@ OUTCOMES: Final = {
 }
 REJECTED: Final = {"busy": "busy", "rejected": "no-answer"}
 EVERY_KEY: Final = "1234567890*#"  # what ends a Record that names no finishOnKey
+ACCOUNT: Final = "AC" + "0123456789abcdef" * 2
 TALK_SECONDS: Final = 60
 MESSAGE_SECONDS: Final = 10
 IDLE_DOCUMENTS: Final = 20  # documents in a row without anything that takes the caller's time
@@ -136,7 +137,7 @@ class Phone:
         say: Callable[[str], None] | None = None,
         caller: str = "+15557654321",
         called: str = "+15550001111",
-        account: str = "AC" + "0123456789abcdef" * 2,
+        account: str = ACCOUNT,
         deliver: Deliver = http_deliver,
         trial: bool = False,
         clock: Clock | None = None,

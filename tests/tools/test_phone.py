@@ -1,21 +1,27 @@
 """The phone in the terminal: what it prints, what it takes, and what it says of mistakes."""
 
+import ast
+import json
 import os
+import pty
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from phone import APOLOGIES, arguments
+from phone import arguments
 from standins.call import Phone
 from standins.canned import TOKEN, Canned, Reply, voicemail
 from standins.instance import ROOT, SETTINGS
+from standins.sentences import say
 from standins.transcript import run_script
 
 COMMAND = ROOT / "tests/phone.py"
@@ -133,7 +139,7 @@ def test_a_bare_digit_is_said_to_be_a_word(line: Canned, typed: str, hint: bool)
 
 def test_an_apology_is_not_well(line: Canned) -> None:
     """A line at --url that apologised for a bug of its own went wrong, whatever its TwiML."""
-    line.on("/voice/inbound", f"<Say>{APOLOGIES[0]}</Say>")
+    line.on("/voice/inbound", f"<Say>{say('apology')}</Say>")
     done = terminal(line, "")
     assert "# the line apologised for a mistake of its own: its log has the cause\n" in done.stdout
     assert "apologies: 1 (CA" in done.stdout
@@ -159,6 +165,74 @@ def test_the_line_is_spoken_aloud_when_asked(
     voicemail(line)
     terminal(line, "billing\n", "--say")
     assert spoken.read_text() == "Which?\nConnecting you now.\n"
+
+
+def test_without_a_voice_it_says_how_to_get_one(
+    line: Canned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --say, where no speech program is installed, the call goes on in writing."""
+    monkeypatch.setenv("PATH", os.devnull)
+    voicemail(line)
+    done = terminal(line, "billing\n", "--say")
+    assert "# nothing here can speak: apt-get install espeak-ng" in done.stdout
+    assert "line: Connecting you now.\n" in done.stdout
+    assert done.returncode == 0
+
+
+def test_words_after_the_beep_are_the_message(line: Canned) -> None:
+    """Whoever goes on talking leaves a message, as long as the words take to say."""
+    voicemail(line)
+    done = terminal(line, "billing\n!busy\nplease call me back tomorrow\n")
+    assert "# the message: please call me back tomorrow\ncaller leaves a message (3 s)\n" in (
+        done.stdout
+    )
+    assert line.forms("/recorded")[0]["RecordingDuration"] == "3"
+    assert done.returncode == 0
+
+
+def test_help_is_there_at_any_prompt(line: Canned) -> None:
+    """Asked for at a question, while it rings and after the beep, it costs the caller nothing."""
+    voicemail(line)
+    done = terminal(line, "!help\nbilling\n!help\n!busy\n!help\nbye\n")
+    assert done.stdout.count("# !help              these lines, at any prompt\n") == 3
+    assert done.returncode == 0
+
+
+def test_a_keyboard_is_told_what_to_try(line: Canned) -> None:
+    """The first line on a terminal says what can be typed; who acts is seen by the colour."""
+    first, *rest = typed(line, "billing\r!hangup\r")
+    assert "Type what the caller says; #1 presses a key" in first
+    assert "\x1b[36mline: Which?\x1b[0m" in rest
+    assert "\x1b[32mcaller: billing\x1b[0m" in "".join(rest)
+
+
+@pytest.mark.parametrize("setting", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_nobody_is_forced_to_see_colours(line: Canned, setting: dict[str, str]) -> None:
+    """A terminal that has none, or whose owner wants none, gets plain words."""
+    assert "line: Which?" in typed(line, "!hangup\r", **setting)
+
+
+def typed(line: Canned, keys: str, **env: str) -> list[str]:
+    """The lines that a terminal shows on which the command runs and these keys are typed."""
+    voicemail(line)
+    ours, theirs = pty.openpty()
+    mode = termios.tcgetattr(theirs)
+    mode[3] &= ~termios.ECHO  # the keys are typed before anybody asks for them
+    termios.tcsetattr(theirs, termios.TCSANOW, mode)
+    command = [sys.executable, str(COMMAND), "--url", line.url, "--token", TOKEN]
+    plain = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    os.write(ours, keys.encode())
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=plain | {"TERM": "xterm"} | env
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # Linux says so when the other end is closed
+            while some := os.read(ours, 65536):
+                shown += some
+        assert process.wait(10) == 0
+    os.close(ours)
+    return shown.decode().splitlines()
 
 
 def test_an_interrupt_hangs_up(line: Canned) -> None:
@@ -426,9 +500,28 @@ def test_the_command_runs_the_function_itself() -> None:
     assert opening.startswith("# A call on ")
     assert rest.startswith("set FORWARD_TO=+15550100098\nrings\nline: ")
     assert "# the same words" in done.stdout
-    assert "# 1: " in done.stdout
+    assert "# turn 1: " in done.stdout
     assert "line dials +15550100098" in done.stdout
     assert "callee answers (30 s)" in done.stdout
+
+
+def test_the_history_is_told_for_people() -> None:
+    """!history says turn by turn what the caller did and what the line said, without TwiML."""
+    done = command("Ann, my bill\n!history\n!answer 30\n")
+    assert "# turn 1: a new call -> reason\n" in done.stdout
+    assert f"#   line: {say('greeting')}" in done.stdout
+    assert "# turn 2: reason -> connect\n#   caller: Ann, my bill\n#   line: " in done.stdout
+    assert "<Response>" not in done.stdout
+
+
+def test_the_history_can_be_had_to_the_letter() -> None:
+    """!history json prints each cell as it stands, one a line."""
+    done = command("Ann, my bill\n!history json\n!answer 30\n")
+    cells = dict(re.findall(r"^# (\d+): (\{.*\})$", done.stdout, re.MULTILINE))
+    records = [json.loads(value) for value in cells.values()]
+    assert [*cells] == ["1", "2"]
+    assert [record["step"] for record in records] == ["reason", "connect"]
+    assert "<Response>" in records[1]["twiml"]
 
 
 def test_a_broken_setting_of_the_own_function_is_told() -> None:
@@ -471,7 +564,7 @@ def test_a_bug_of_the_own_function_is_told_with_its_cause(tmp_path: Path) -> Non
         timeout=60,
         check=False,
     )
-    assert f"line: {APOLOGIES[0]}\n" in done.stdout
+    assert f"line: {say('apology')}\n" in done.stdout
     found = "# error in the log: a bug: apologised to the caller path=/voice/inbound cause=ZeroDiv"
     assert found in done.stdout
     assert "apologies: 1, errors in the log: 1 (CA" in done.stdout
@@ -479,15 +572,22 @@ def test_a_bug_of_the_own_function_is_told_with_its_cause(tmp_path: Path) -> Non
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("program", ["phone.py", "live.py"])
+@pytest.mark.parametrize("program", ["phone.py", "live.py", "chaos.py", "conftest.py"])
 def test_an_older_python_is_told_which_one_is_needed(program: str) -> None:
     """Not an ImportError from somewhere inside: a sentence, and status 1."""
     code = (
-        "import runpy, sys; sys.version_info = (3, 10, 13); sys.path.insert(0, 'tests'); "
+        "import pytest, runpy, sys; sys.version_info = (3, 10, 13); sys.path.insert(0, 'tests'); "
         f"runpy.run_path('tests/{program}', run_name='__main__')"
     )
     old = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert old.returncode == 1
-    assert old.stderr.startswith("Python 3.11 or newer is needed; this is ")
+    assert re.fullmatch("Python 3.11 or newer is needed, not .*\n", old.stderr)
+
+
+@pytest.mark.parametrize("path", ["phone.py", "conftest.py", "standins/__init__.py"])
+def test_an_older_python_can_read_what_it_is_told_by(path: str) -> None:
+    """The files that say so use nothing that Python 3.10 cannot parse."""
+    source = (ROOT / "tests" / path).read_text(encoding="utf-8")
+    ast.parse(source, feature_version=(3, 10))

@@ -1,10 +1,14 @@
 """The README keeps its word: what it quotes is in the tree, and what it shows works as shown."""
 
+import os
 import re
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from werkzeug.serving import make_server
 
 from standins.inside import Inside
@@ -79,3 +83,39 @@ def journey(line: dict[str, str], city: str) -> str:
     if phone.state != "ended":
         phone.hang_up()
     return " ".join(said)
+
+
+@pytest.mark.long
+@pytest.mark.needs("bash")
+@pytest.mark.parametrize("ending", ["-m pytest", "tests/phone.py"])
+def test_without_a_network_the_next_try_begins_like_the_first(tmp_path: Path, ending: str) -> None:
+    """Pip says what it could not reach; the environment that it leaves is in nobody's way."""
+    for name in ("requirements.txt", "tests/requirements.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    [paste] = [
+        line
+        for line in README.splitlines()
+        if line.startswith("python3 -m venv") and line.endswith(ending)
+    ]
+    nowhere = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_CACHE_DIR": "1",
+        "PIP_RETRIES": "0",
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    told = []
+    for _ in range(2):
+        run = subprocess.run(
+            ["bash", "-c", paste],
+            cwd=tmp_path,
+            env=os.environ | nowhere,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told.append((run.returncode, run.stderr.splitlines()[-1]))
+    assert told[0] == told[1]
+    assert told[0][1].startswith("ERROR: No matching distribution found")
+    subprocess.run([tmp_path / ".venv/bin/python", "-m", "pip", "--version"], check=True)
