@@ -46,23 +46,33 @@ from urllib.parse import parse_qs, urlsplit
 
 from standins.call import Clock, Phone
 from standins.instance import Instance
+from standins.sentences import say
 from standins.transcript import perform
 from standins.upstash import Command, Upstash
 from standins.webhooks import Answer, Failed, Fields, http_deliver
 
 # --- what callers do ---
 
+
+def hearing(name: str, /, **blanks: str) -> str:
+    """The pattern of a sentence of the line."""
+    return re.escape(say(name, **blanks))
+
+
 FORWARD: Final = "+15550100099"
 BILLING, CANCEL = "+15550100001", "+15550100002"
-MENU: Final = "For billing, say billing"
-HELP: Final = "How can I help you"
+MENU: Final = hearing("menu_item", name="billing", key="1")
+HELP: Final = hearing("ask_help")
 ANSWER: Final = "Answer to {case} is yes"
 ASK: Final = "caller: please answer {} about {{case}}"
-GOODBYE: Final = "Thank you for calling. Goodbye"
-RECORDED: Final = "Your message is recorded"
-BUG: Final = "something went wrong on our side"
+GOODBYE: Final = hearing("goodbye")
+RECORDED: Final = hearing("message_taken")
+BUG: Final = say("apology")
+NOT_HEARD: Final = hearing("not_heard")
+GIVING_UP: Final = hearing("giving_up")
+NO_RESULT: Final = hearing("no_result")
 HOLDING: Final = "line waits"
-GREETING: Final = "thank you for calling."
+GREETING: Final = say("greeting")
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ SCRIPTS: Final = (
         (
             (MENU, "caller: I would like to cancel my contract"),
             (f"dials \\{CANCEL}$", "callee is busy"),
-            ("is busy.*line records", "caller leaves a message"),
+            (f"{hearing('busy')}.*line records", "caller leaves a message"),
         ),
         RECORDED,
     ),
@@ -102,7 +112,7 @@ SCRIPTS: Final = (
         "menu",
         (
             (MENU, "caller: billing (confidence 0.3)"),
-            ("Did you say billing", "caller: yes"),
+            (hearing("did_you_say", name="billing"), "caller: yes"),
             (f"dials \\{BILLING}$", "callee answers"),
         ),
         GOODBYE,
@@ -113,9 +123,9 @@ SCRIPTS: Final = (
         "menu",
         (
             (MENU, "caller is silent"),
-            (f"did not hear you.*{MENU}", "caller is silent"),
-            (f"did not hear you.*Press 0.*{MENU}", "caller is silent"),
-            (f"find somebody.*dials \\{FORWARD}$", "callee answers"),
+            (f"{NOT_HEARD}.*{MENU}", "caller is silent"),
+            (f"{NOT_HEARD}.*{hearing('help')}.*{MENU}", "caller is silent"),
+            (f"{GIVING_UP}.*dials \\{FORWARD}$", "callee answers"),
         ),
         GOODBYE,
         remembered=True,
@@ -126,7 +136,7 @@ SCRIPTS: Final = (
         (
             (MENU, "caller presses 0"),
             (f"dials \\{FORWARD}$", "callee does not answer"),
-            ("Nobody is answering.*line records", "caller hangs up"),
+            (f"{hearing('no-answer')}.*line records", "caller hangs up"),
         ),
         "",
     ),
@@ -135,10 +145,10 @@ SCRIPTS: Final = (
         "menu",
         (
             (MENU, "caller: purple monkey dishwasher"),
-            (f"did not understand.*{MENU}", "caller presses *"),
+            (f"{hearing('not_understood')}.*{MENU}", "caller presses *"),
             (MENU, "caller: two"),
             (f"dials \\{CANCEL}$", "callee fails"),
-            ("could not put the call through.*line records", "caller leaves a message"),
+            (f"{hearing('failed')}.*line records", "caller leaves a message"),
         ),
         RECORDED,
     ),
@@ -186,7 +196,7 @@ SCRIPTS: Final = (
         "desk",
         (
             (HELP, ASK.format("broken then hangup")),
-            (f"cannot get an answer.*dials \\{FORWARD}$", "callee answers"),
+            (f"{NO_RESULT}.*dials \\{FORWARD}$", "callee answers"),
         ),
         GOODBYE,
         remembered=True,
@@ -202,7 +212,7 @@ SCRIPTS: Final = (
 # What an excused call may hear in addition to its script, and what its caller does then.
 DETOURS: Final = (
     ("line records$", "caller leaves a message"),
-    (f"(cannot get an answer|find somebody).*dials \\{FORWARD}$", "callee answers"),
+    (f"({NO_RESULT}|{GIVING_UP}).*dials \\{FORWARD}$", "callee answers"),
 )
 DETOUR_ENDS: Final = f"{GOODBYE}|{RECORDED}"
 MOST_EVENTS: Final = 40

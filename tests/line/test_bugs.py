@@ -10,6 +10,7 @@ import pytest
 
 import main
 from standins.inside import ORIGIN, Inside, judged, webhook
+from standins.sentences import in_twiml
 
 PERSON: Final = "+15550100099"
 VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
@@ -31,7 +32,7 @@ def test_a_bug_of_ours_is_apologised_for(
     line.line.plan = replace(line.line.plan, flow=Broken())
     sent = webhook(SpeechResult="my secret", ErrorUrl=ORIGIN + "/voice")
     said = judged(line.post(path, sent))
-    assert "something went wrong on our side" in said
+    assert in_twiml("apology") in said
     assert f"<Number>{PERSON}</Number>" in said
     logged = [entry for entry in log() if entry["level"] == "error"]
     assert logged
@@ -44,7 +45,7 @@ def test_a_bug_without_a_person_is_apologised_for(file: Path) -> None:
     line = Inside({"STATE_FILE": str(file)})
     line.line.plan = replace(line.line.plan, flow=Broken())
     said = judged(line.post("/voice", webhook()))
-    assert "call again later" in said
+    assert in_twiml("call_again") in said
     assert "<Dial" not in said
 
 

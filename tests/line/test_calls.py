@@ -32,7 +32,7 @@ def phone_to(deliver: Deliver) -> Phone:
 
 def test_a_transcript_that_needs_a_backend_is_refused() -> None:
     """Nobody plays the backend of a saved call: it fails with a sentence that says so."""
-    with pytest.raises(AssertionError, match="what a line says by itself"):
+    with pytest.raises(ValueError, match="what a line says by itself"):
         settings_of(Transcript("set BACKEND_URL=http://127.0.0.1:5077\nrings"))
 
 

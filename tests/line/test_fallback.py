@@ -9,11 +9,12 @@ import pytest
 
 from standins.backend import slow_backend
 from standins.inside import ORIGIN, Inside, judged, line_with, stored, webhook
+from standins.sentences import in_twiml
 from standins.upstash import Upstash
 
 PERSON: Final = "+15550100099"
-GREETING: Final = "Hello, and thank you for calling."
-QUESTION: Final = "Please tell me your name, and what you are calling about."
+GREETING: Final = in_twiml("greeting")
+QUESTION: Final = in_twiml("ask_reason")
 VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
 
 
@@ -39,7 +40,7 @@ def test_the_fallback_asks_again_what_was_not_answered(line: Inside) -> None:
     url = f"{ORIGIN}/voice/process?turn=1&step=reason"
     said = judged(line.post("/voice/fallback", failed(url, CallSid=phone.call_sid)))
     assert QUESTION in said
-    assert "did not hear" not in said
+    assert in_twiml("not_heard") not in said
     assert "turn=2" in said
 
 
@@ -77,7 +78,7 @@ def test_the_fallback_of_an_unknown_url_is_an_apology(
 ) -> None:
     """An ErrorUrl that names no turn of ours still gets words and a person, and makes no cell."""
     said = judged(line.post("/voice/fallback", failed(url)))
-    assert "something went wrong on our side" in said
+    assert in_twiml("apology") in said
     assert f"<Number>{PERSON}</Number>" in said
     assert stored(file) == {}
     assert [entry["message"] for entry in log()] == ["a webhook failed"]
@@ -100,7 +101,7 @@ def test_the_fallback_knows_what_the_caller_said(upstash: Upstash) -> None:
         phone = here.phone()
         phone.ring()
         held = here.post(LISTEN, webhook(CallSid=phone.call_sid, SpeechResult="a ticket"))
-        assert b"One moment" in held.body
+        assert in_twiml("hold_1") in held.body.decode()
         time.sleep(2)
         url = "https://line.example/voice/process?turn=1&step=listen"
         said = here.post("/voice/fallback", webhook(CallSid=phone.call_sid, ErrorUrl=url)).body

@@ -13,6 +13,7 @@ import pytest
 import main
 from standins.backend import says, slow_backend, until
 from standins.inside import Inside, fill_cell, line_with, new_call, no_threads, webhook
+from standins.sentences import in_twiml
 from standins.timing import LATE
 from standins.upstash import Upstash
 
@@ -101,7 +102,7 @@ def test_a_question_for_which_there_was_no_thread_is_asked_later(upstash: Upstas
         phone.ring()
         asked = webhook(CallSid=phone.call_sid, SpeechResult="a ticket")
         with no_threads():
-            assert b"One moment" in here.post(LISTEN, asked).body
+            assert in_twiml("hold_1") in here.post(LISTEN, asked).body.decode()
         assert here.line.desk.jobs == {}
         assert backend.questions == []
         assert b"Booked." in here.post(LISTEN + "&hold=1", webhook(CallSid=phone.call_sid)).body
@@ -245,5 +246,5 @@ def test_the_backend_may_come_after_a_transfer(upstash: Upstash) -> None:
         here.post(LISTEN, webhook(CallSid=call, Digits="0"))
         target = "/voice/process?turn=2&step=operator"
         said = here.post(target, webhook(CallSid=call, DialCallStatus="busy")).body
-        assert b"The line is busy." in said
+        assert in_twiml("busy").encode() in said
         assert b"Booked." in said

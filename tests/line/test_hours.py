@@ -14,6 +14,7 @@ import pytest
 import main
 from standins.call import Phone
 from standins.inside import Inside
+from standins.sentences import say
 
 PERSON: Final = {"FORWARD_TO": "+15550100099"}
 CALLER: Final = "+15557654321"
@@ -72,10 +73,10 @@ def test_outside_the_hours_a_caller_may_leave_a_message(tmp_path: Path, zone: st
     """Closed is said, then recorded; nobody is called, whatever the caller would have said."""
     state = {"STATE_FILE": str(tmp_path / "calls")}
     phone = heard(Inside({**state, **PERSON, "HOURS": around_now(zone, is_open=False)}))
-    assert phone.heard[0].startswith("We are closed at the moment.")
+    assert phone.heard[0].startswith(say("closed"))
     assert phone.state == "record"
     phone.leave_message()
-    assert phone.heard[-1].startswith("Thank you. Your message is recorded.")
+    assert phone.heard[-1] == say("message_taken")
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Pacific/Auckland", "America/Los_Angeles"])

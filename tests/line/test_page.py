@@ -24,6 +24,7 @@ from standins.backend import Backend, Question, Reply, says
 from standins.call import Phone
 from standins.inside import TOKEN, Inside, stored
 from standins.instance import Instance
+from standins.sentences import say
 from standins.webhooks import Answer
 
 PASSWORD: Final = "let-me-see-it"
@@ -179,7 +180,7 @@ def test_the_whole_call_is_told_as_json(line: Inside) -> None:
         ("voicemail", "message_taken"),
     ]
     assert [turn["heard"] for turn in turns] == ["", SCRIPT, "", "billing", "yes", "", ""]
-    assert turns[3]["said"].startswith("Did you say billing?")
+    assert turns[3]["said"].startswith(say("did_you_say", name="billing"))
     assert turns[5]["dial"] == "no-answer"
     assert [turn["repeated"] for turn in turns] == [False] * 4 + [True] + [False] * 2
     assert [turn["message"] for turn in turns] == [False] * 6 + [True]
@@ -346,10 +347,10 @@ def test_a_browser_shows_the_call(
     page = Reader(dom)
     for words in (
         call.call_sid,
-        "Hello, and thank you for calling.",
+        say("greeting"),
         SCRIPT,
         "nothing said",
-        "Did you say billing?",
+        say("did_you_say", name="billing"),
         "menu → to_billing",
         "repeated",
         "transfer: no-answer",

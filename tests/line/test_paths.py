@@ -7,9 +7,10 @@ from urllib.parse import urlencode
 import pytest
 
 from standins.inside import Inside, judged, stored, webhook
+from standins.sentences import in_twiml
 
-GREETING: Final = "Hello, and thank you for calling."
-QUESTION: Final = "Please tell me your name, and what you are calling about."
+GREETING: Final = in_twiml("greeting")
+QUESTION: Final = in_twiml("ask_reason")
 VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
 PATHS: Final = (*VOICE_PATHS, "/voice/process?turn=1&step=reason", "/voice/status")
 

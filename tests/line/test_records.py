@@ -26,6 +26,7 @@ from standins.inside import (
     webhook,
 )
 from standins.lines import BACKEND, FORWARD, MENU
+from standins.sentences import in_twiml, say
 from standins.twiml import judge
 from standins.upstash import Upstash
 
@@ -123,7 +124,6 @@ def test_a_call_of_an_older_release_goes_on(path: Path, memory: Memory) -> None:
 
 
 PERSON: Final = "+15550100099"
-QUESTION: Final = "Please tell me your name, and what you are calling about."
 
 
 def test_a_step_of_another_release_is_asked_from_the_start(line: Inside, file: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_step_of_another_release_is_asked_from_the_start(line: Inside, file: P
     replace_cell(file, phone.call_sid, 1, record.replace('"reason"', '"tickets"'))
     phone.say("one way to Boston")
     assert phone.state == "gather"
-    assert QUESTION in phone.heard
+    assert say("ask_reason") in phone.heard
     sent = phone.webhooks[-1].answer
     assert sent is not None
     assert b"turn=2" in sent.body
@@ -162,13 +162,13 @@ def test_rubbish_in_the_cell_of_the_answer_is_not_said(line: Inside, file: Path)
 LOST: Final[list[tuple[str, dict[str, str], str]]] = [
     ("reason", {"SpeechResult": "Ann, my bill"}, f"<Number>{PERSON}</Number>"),
     ("reason", {"Digits": "0"}, f"<Number>{PERSON}</Number>"),
-    ("reason", {}, "did not hear you"),
-    ("connect", {"DialCallStatus": "completed"}, "Goodbye"),
+    ("reason", {}, in_twiml("not_heard")),
+    ("connect", {"DialCallStatus": "completed"}, in_twiml("goodbye")),
     ("connect", {"DialCallStatus": "no-answer"}, "<Record"),
     ("", {"DialCallStatus": "busy"}, "<Record"),
-    ("voicemail", {"RecordingUrl": "https://api.example/RE1"}, "message is recorded"),
-    ("", {"RecordingUrl": "https://api.example/RE1"}, "message is recorded"),
-    ("", {"SpeechResult": "Ann, my bill"}, QUESTION),
+    ("voicemail", {"RecordingUrl": "https://api.example/RE1"}, in_twiml("message_taken")),
+    ("", {"RecordingUrl": "https://api.example/RE1"}, in_twiml("message_taken")),
+    ("", {"SpeechResult": "Ann, my bill"}, in_twiml("ask_reason")),
 ]
 
 
@@ -207,7 +207,8 @@ def test_a_spoiled_cell_does_not_end_a_conversation(field: str, value: str, tmp_
         )
         stands = turn == 2 and value != HALF
         assert said.status == 200
-        assert (b"<Response/>" if stands else b"I heard: Ann.") in said.body
+        answer = "<Response/>" if stands else in_twiml("heard_connecting", heard="Ann")
+        assert answer in said.body.decode()
         assert here.send("GET", f"/calls/{call}", headers=LOGIN).status in (200, 404)
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from standins.backend import together
 from standins.inside import Inside, judged, webhook
+from standins.sentences import in_twiml, say
 from standins.timing import LATE
 from standins.upstash import Command, Upstash
 
 PERSON: Final = "+15550100099"
-GREETING: Final = "Hello, and thank you for calling."
-QUESTION: Final = "Please tell me your name, and what you are calling about."
+GREETING: Final = in_twiml("greeting")
 MENU: Final = {"DEPARTMENTS": "billing=+15550100001 sales=+15550100002", "FORWARD_TO": PERSON}
 
 
@@ -115,7 +115,7 @@ def test_a_caller_is_answered_while_redis_is_ill(
     began = time.monotonic()
     phone.say("Ann, my bill")
     assert time.monotonic() - began <= DEADLINE + NOISE + LATE
-    assert phone.heard == ["Thank you. I heard: Ann, my bill. I am connecting you now."]
+    assert phone.heard == [say("heard_connecting", heard="Ann, my bill")]
     assert phone.state == "dial"
     mine = [entry for entry in log() if entry.get("call") == phone.call_sid]
     assert [entry["level"] for entry in mine] == ["error"]
@@ -135,9 +135,9 @@ def test_a_redis_that_forgets_is_made_up_for(upstash: Upstash, command: str, fau
     phone.ring()
     upstash.fault = lambda sent: fault if sent[0] == command else None
     phone.silent()
-    assert phone.heard == ["I am sorry, I did not hear you.", QUESTION]
+    assert phone.heard == [say("not_heard"), say("ask_reason")]
     phone.say("Ann, my bill")
-    assert phone.heard == ["Thank you. I heard: Ann, my bill. I am connecting you now."]
+    assert phone.heard == [say("heard_connecting", heard="Ann, my bill")]
     phone.callee("busy")
     phone.leave_message()
     assert phone.state == "ended"

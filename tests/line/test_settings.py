@@ -10,8 +10,9 @@ import pytest
 
 import main
 from standins.inside import ORIGIN, TOKEN, Inside, judged, webhook
+from standins.sentences import say
 
-GREETING: Final = "Hello, and thank you for calling."
+GREETING: Final = say("greeting")
 
 
 GOOD: Final[Mapping[str, list[str]]] = {

@@ -11,10 +11,11 @@ from flask import Request
 
 import main
 from standins.inside import FORM, ORIGIN, TOKEN, Inside, environ, judged, stored, webhook
+from standins.sentences import in_twiml
 from standins.upstash import Upstash
 from standins.webhooks import Answer, Fields, sign
 
-QUESTION: Final = "Please tell me your name, and what you are calling about."
+QUESTION: Final = in_twiml("ask_reason")
 VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
 PATHS: Final = (*VOICE_PATHS, "/voice/process?turn=1&step=reason", "/voice/status")
 

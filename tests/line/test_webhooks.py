@@ -9,10 +9,11 @@ import pytest
 
 import main
 from standins.inside import FORM, ORIGIN, TOKEN, Inside, judged, stored, webhook
+from standins.sentences import in_twiml
 from standins.webhooks import sign
 
 PERSON: Final = "+15550100099"
-QUESTION: Final = "Please tell me your name, and what you are calling about."
+QUESTION: Final = in_twiml("ask_reason")
 VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
 PATHS: Final = (*VOICE_PATHS, "/voice/process?turn=1&step=reason", "/voice/status")
 
@@ -122,7 +123,7 @@ def test_odd_fields_are_answered_in_words(line: Inside, path: str, name: str, va
 def test_a_recording_is_at_an_address(line: Inside, file: Path, url: str) -> None:
     """What is no plain http address is no recording: it is neither believed nor kept."""
     said = judged(line.post("/voice/process?turn=1&step=voicemail", webhook(RecordingUrl=url)))
-    assert "message is recorded" not in said
+    assert in_twiml("message_taken") not in said
     assert "recording" not in "".join(stored(file).values())
 
 

@@ -15,20 +15,22 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
-from io import BytesIO
+from contextlib import closing, contextmanager, redirect_stdout
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote_to_bytes, urldefrag, urlencode, urlsplit
 
 from flask import Request
 
-import main
 from standins.backend import Backend
 from standins.call import Phone
 from standins.twiml import judge
 from standins.upstash import Upstash
 from standins.webhooks import Answer, Fields, sign, signed_url
+
+with redirect_stdout(StringIO()):  # where it would log what its own process lacks
+    import main
 
 ORIGIN: Final = "https://line.example"
 TOKEN: Final = "secret"

@@ -33,7 +33,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 LEFTOVERS: Final = ("TWILIO_", "UPSTASH_", "RAILWAY_")
 EXAMPLE: Final = (ROOT / ".env.example").read_text(encoding="utf-8")
 SETTINGS: Final = frozenset(re.findall(r"^#?([A-Z][A-Z0-9_]*)=", EXAMPLE, re.MULTILINE))
-START_SECONDS: Final = 10.0
+START_SECONDS: Final = 30.0  # it takes one; but the machine may be busy
 STOP_SECONDS: Final = 30.0
 SILENCE_SECONDS: Final = 1.0
 

@@ -21,11 +21,15 @@ KILLED: Final = "instance is killed"
 
 
 def settings_of(call: Transcript) -> dict[str, str]:
-    """The settings of a transcript, with yesterday's weekday filled in."""
-    assert "BACKEND_URL" not in call.settings, (
-        "a transcript holds what a line says by itself: "
-        "a call that needs a backend is a test like those in tests/line/test_slow_work.py"
-    )
+    """The settings of a transcript, with yesterday's weekday filled in.
+
+    A ValueError if the call needs a backend: nobody plays one.
+    """
+    if "BACKEND_URL" in call.settings:
+        raise ValueError(
+            "a transcript holds what a line says by itself: "
+            "a call that needs a backend is a test like those in tests/line/test_slow_work.py"
+        )
     weekday = (datetime.now(UTC) - timedelta(days=1)).strftime("%a")
     return {name: value.replace("Yesterday", weekday) for name, value in call.settings.items()}
 

@@ -88,9 +88,13 @@ class Transcript:
         if said is None:
             return f"the line does nothing; the call waits for {phone.state}"
         self._read = phone.transcript.index(said, self._read) + 1
-        start = expected.removesuffix(" ...")
-        fits = said == expected or (start != expected and said.startswith(start))
-        return None if fits else f"it was {said!r}"
+        return None if fits(expected, said) else f"it was {said!r}"
+
+
+def fits(expected: str, said: str) -> bool:
+    """Tells whether the line did what is written; a trailing " ..." stands for any rest."""
+    start = expected.removesuffix(" ...")
+    return said == expected or (start != expected and said.startswith(start))
 
 
 def run_script(

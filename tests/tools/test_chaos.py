@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-from chaos import GOODBYE, MENU, SCRIPTS, Script, Wishes, run
+from chaos import GOODBYE, MENU, SCRIPTS, Script, Wishes, hearing, run
 from standins.instance import ROOT
 
 PROGRAM: Final = ROOT / "tests/chaos.py"
@@ -50,7 +50,9 @@ def test_a_short_run_breaks_enough_to_prove_something(finished: tuple[int, dict[
     ("script", "promise"),
     [
         pytest.param(
-            replace(SCRIPTS[0], ends="We are closed"), "the call ends in its words", id="last words"
+            replace(SCRIPTS[0], ends=hearing("closed")),
+            "the call ends in its words",
+            id="last words",
         ),
         pytest.param(
             Script("dials another", "menu", ((MENU, "caller presses 1"), ("dials 1", "")), GOODBYE),

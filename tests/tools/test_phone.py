@@ -21,7 +21,7 @@ from phone import arguments
 from standins.call import Phone
 from standins.canned import TOKEN, Canned, Reply, voicemail
 from standins.instance import ROOT, SETTINGS
-from standins.sentences import say
+from standins.sentences import in_twiml, say
 from standins.transcript import run_script
 
 COMMAND = ROOT / "tests/phone.py"
@@ -139,7 +139,7 @@ def test_a_bare_digit_is_said_to_be_a_word(line: Canned, typed: str, hint: bool)
 
 def test_an_apology_is_not_well(line: Canned) -> None:
     """A line at --url that apologised for a bug of its own went wrong, whatever its TwiML."""
-    line.on("/voice/inbound", f"<Say>{say('apology')}</Say>")
+    line.on("/voice/inbound", f"<Say>{in_twiml('apology')}</Say>")
     done = terminal(line, "")
     assert "# the line apologised for a mistake of its own: its log has the cause\n" in done.stdout
     assert "apologies: 1 (CA" in done.stdout

@@ -15,6 +15,7 @@ from standins.inside import Inside
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+TESTS_README: Final = (ROOT / "tests/README.md").read_text(encoding="utf-8")
 PERSON: Final = "+15550100099"
 
 
@@ -41,8 +42,14 @@ def test_every_proof_exists() -> None:
     named = set(re.findall(r"`(test_\w+)`", README))
     assert named
     assert {name for name in named if f"def {name}(" not in tests} == set()
-    files = set(re.findall(r"\btests/[\w/]+\.py\b", README))
+    files = set(re.findall(r"\btests/[\w/]+\.py\b", README + TESTS_README))
     assert {file for file in files if not (ROOT / file).exists()} == set()
+
+
+def test_every_command_of_the_tests_is_explained() -> None:
+    """Whatever stands in tests/ to be run has a row in its README."""
+    commands = {path.name for path in (ROOT / "tests").glob("*.py")} - {"conftest.py"}
+    assert {name for name in commands if f"`python tests/{name}" not in TESTS_README} == set()
 
 
 def test_the_steps_shown_are_the_steps_that_are() -> None:
