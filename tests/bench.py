@@ -1,6 +1,6 @@
 """What a caller waits for and an owner pays for, measured: cold starts, webhooks, Redis, memory.
 
-    python tests/bench.py                 # every row, about three minutes, a table
+    python tests/bench.py                 # every row, about five minutes, a table
     python tests/bench.py --only cold     # one row alone; each figure names the command for its own
     python tests/bench.py --json          # the same figures, for a program
     python tests/bench.py --quick         # a few seconds a row: it runs, but its figures are noise
@@ -16,7 +16,9 @@ but those that requirements.txt brings to production:
 - stateless, two round trips: the same, and as many bytes to Redis and back as the line's, over a
   connection that is kept, with nothing understood of them; the least that durable state can cost;
 - naive: stateless, and one GET and one SET through the Upstash client as it comes;
-- line: `main.py`.
+- express: the same on Node, with Express 5 and @upstash/redis; left out, and said so, where Node or
+  npm's registry is missing. It is the one contestant without functions-framework;
+- line: `main.py` and its package; "as deployed" with the build's and the start's own commands.
 
 Redis is played by a small asyncio server in a third process, in memory: the one
 in tests/standins/upstash.py speaks the whole dialect over a real Redis, and takes longer for a
@@ -47,6 +49,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Self
@@ -66,6 +69,8 @@ SERVER: Final = ("python", "-m", "functions_framework", "--target=handler")
 THREADS: Final = "32"  # the same for all, where threads are not what is measured
 COUNTS: Final = ("4", "8", "16", "32", "64")
 LEAST: Final = "stateless, two round trips"
+NODE: Final = ("node", "server.mjs")
+PACKAGES: Final = ("express@5", "twilio", "@upstash/redis")
 HELD: Final = 60  # callers on hold at once; an instance works on 64 questions
 PATIENCE: Final = 30.0  # seconds, then something hangs that should be mended
 
@@ -155,6 +160,37 @@ def handler(request):
     return str(words), 200, {"Content-Type": "text/xml"}
 """
 
+EXPRESS: Final = """
+import cluster from "node:cluster";
+import express from "express";
+import twilio from "twilio";
+import { Redis } from "@upstash/redis";
+
+if (cluster.isPrimary && process.env.WORKERS > 1) {
+  for (let i = 0; i < process.env.WORKERS; i++) cluster.fork();
+} else {
+  const redis = Redis.fromEnv();
+  const app = express();
+  app.use(express.urlencoded({ extended: false }));
+  app.use(async (request, response) => {
+    const url = process.env.PUBLIC_URL + request.originalUrl;
+    const signature = request.get("X-Twilio-Signature") ?? "";
+    const token = process.env.TWILIO_AUTH_TOKEN;
+    if (!twilio.validateRequest(token, signature, url, request.body)) {
+      return response.status(403).send("forged");
+    }
+    const key = "call:" + request.body.CallSid;
+    const call = (await redis.get(key)) ?? [];
+    call.push(request.body.SpeechResult ?? "");
+    await redis.set(key, JSON.stringify(call), { ex: 86400 });
+    const words = new twilio.twiml.VoiceResponse();
+    words.say("Thank you for calling. Goodbye.");
+    response.type("text/xml").send(words.toString());
+  });
+  app.listen(process.env.PORT, process.env.HOST);
+}
+"""
+
 
 # ---- Redis -------------------------------------------------------------------------------------
 
@@ -191,10 +227,15 @@ class Cells(asyncio.Protocol):
         else:
             self.obey(json.loads(rest[:size]), b"upstash-encoding" in lines)
 
-    def obey(self, command: list[Any], in_base64: bool) -> None:
+    def obey(self, request: list[Any], in_base64: bool) -> None:
+        """Answer one command, or several of them (/pipeline), after the latency."""
         self.counted["round_trips"] += 1
-        result = self.run([str(word) for word in command])
-        answer = {"result": encoded(result) if in_base64 else result}
+        commands = request if isinstance(request[0], list) else [request]
+        answers = []
+        for command in commands:
+            result = self.run([str(word) for word in command])
+            answers.append({"result": encoded(result) if in_base64 else result})
+        answer = answers if isinstance(request[0], list) else answers[0]
         if self.latency:
             asyncio.get_running_loop().call_later(self.latency, self.send, answer)
         else:
@@ -339,11 +380,28 @@ class Server(Process):
 
     def memory(self) -> int:
         """Bytes of the largest process of the group: the worker."""
+        return max(self.memories().values())
+
+    def whole_memory(self) -> int:
+        """Bytes of all processes of the group; what they share counts once, where Linux says so."""
+        return sum(proportional_size(pid) or size for pid, size in self.memories().items())
+
+    def memories(self) -> dict[int, int]:
+        """The processes of the group, and the bytes of each that are in memory."""
         listing = subprocess.run(
-            ["ps", "-A", "-o", "pgid=,rss="], capture_output=True, text=True, check=True
+            ["ps", "-A", "-o", "pid=,pgid=,rss="], capture_output=True, text=True, check=True
         )
-        rows = [line.split() for line in listing.stdout.splitlines()]
-        return max(int(rss) for group, rss in rows if int(group) == self.running.pid) * 1024
+        rows = [map(int, line.split()) for line in listing.stdout.splitlines()]
+        return {pid: rss * 1024 for pid, group, rss in rows if group == self.running.pid}
+
+
+def proportional_size(pid: int) -> int:
+    """Bytes of a process, with its share of what others use as well; 0 where nobody knows."""
+    with suppress(OSError):
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        found = re.search(r"^Pss: +(\d+) kB", rollup, re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
+    return 0
 
 
 # ---- calls -------------------------------------------------------------------------------------
@@ -385,7 +443,8 @@ HEARD: Final[Fields] = [
 ]
 DIALLED: Final[Fields] = [("DialCallStatus", "completed"), ("DialCallDuration", "61")]
 RINGING: Final = Webhook("/voice/inbound", SENT)
-OVER: Final = Webhook("/voice/status", [*SENT, ("CallDuration", "80")])
+ENDED: Final[Fields] = [("CallStatus", "completed"), ("CallDuration", "80")]
+OVER: Final = Webhook("/voice/status", [pair for pair in SENT if pair[0] != "CallStatus"] + ENDED)
 
 
 def new_sid() -> str:
@@ -561,6 +620,10 @@ class Size:
 QUICK: Final = Size(1, 2, 4, 2, 40, 1, 64, 100)
 
 
+class LeftOut(Exception):
+    """A row cannot be measured on this machine, and why."""
+
+
 def production(folder: Path) -> Path:
     """Where `python` has the packages of requirements.txt, and none of the tests' own."""
     venv.create(folder)
@@ -594,17 +657,11 @@ class Bench:
 
     def __post_init__(self) -> None:
         sources = {"hello": HELLO, "stateless": STATELESS, LEAST: TRIPS, "naive": NAIVE}
-        sources["line"] = (ROOT / "main.py").read_text()
         for name, source in sources.items():
             (self.folder / name).mkdir()
             (self.folder / name / "main.py").write_text(source)
-        start = tomllib.loads((ROOT / "nixpacks.toml").read_text())["start"]["cmd"]
-        self.deployed = ("/bin/sh", "-c", start)
         self.bin = production(self.folder / "production")
-
-    def serve(self, name: str, command: Sequence[str] = SERVER, **env: str) -> Server:
-        """A contestant's process; bytecode is kept in the bench's own folder."""
-        fixed = {
+        self.fixed = {
             "PATH": f"{self.bin}:{os.environ['PATH']}",
             "HOME": str(self.folder),
             "PYTHONPYCACHEPREFIX": str(self.folder / "bytecode"),
@@ -613,7 +670,34 @@ class Bench:
             "FORWARD_TO": "+15550100099",
             "STATE_FILE": str(self.folder / "calls.sqlite3"),
         }
-        return Server(command, self.folder / name, fixed | env)
+        self.build_line(self.folder / "line")
+
+    def build_line(self, folder: Path) -> None:
+        """Copy what is deployed, and compile it as the build does; how it is started then."""
+        without_bytecode = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / "phone_line", folder / "phone_line", ignore=without_bytecode)
+        shutil.copy(ROOT / "main.py", folder)
+        recipe = tomllib.loads((ROOT / "nixpacks.toml").read_text())
+        compiling = recipe["phases"]["build"]["cmds"][0]
+        subprocess.run(["/bin/sh", "-c", compiling], cwd=folder, env=self.fixed, check=True)
+        self.deployed = ("/bin/sh", "-c", recipe["start"]["cmd"])
+
+    def serve(self, name: str, command: Sequence[str] = SERVER, **env: str) -> Server:
+        """A contestant's process; bytecode is kept in the bench's own folder."""
+        return Server(command, self.folder / name, self.fixed | env)
+
+    def install_express(self) -> None:
+        """Fetch the contestant on Node. Raises LeftOut where Node or npm's registry is missing."""
+        if not shutil.which("node") or not shutil.which("npm"):
+            raise LeftOut("Node is not installed: apt-get install nodejs npm")
+        folder = self.folder / "express"
+        folder.mkdir()
+        (folder / "server.mjs").write_text(EXPRESS)
+        fetching = ["npm", "install", "--no-audit", "--no-fund", "--silent", *PACKAGES]
+        try:
+            subprocess.run(fetching, cwd=folder, check=True, capture_output=True, timeout=PATIENCE)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            raise LeftOut(f"npm could not install {', '.join(PACKAGES)}") from None
 
     def rounds(self, row: str, count: int) -> Iterator[int]:
         """Counts the rounds of a row, and says so."""
@@ -874,9 +958,63 @@ def memory(bench: Bench) -> list[Figure]:
     return compared("memory", "", "MiB", rounds, f"line, after {marks[0]:,} calls")
 
 
+def express(bench: Bench) -> list[Figure]:
+    """Beside Express 5 with @upstash/redis, by WORKERS: a start, one caller, 32 callers, memory."""
+    bench.say("express: npm install")
+    bench.install_express()
+    with ExitStack() as stack:
+        redis = stack.enter_context(Redis()).settings
+
+        def start(name: str, workers: int) -> Server:
+            command = NODE if name == "express" else bench.deployed
+            return bench.serve(name, command, WORKERS=str(workers), **redis)
+
+        starts: dict[str, Callable[[], Server]] = {
+            f"{name}, WORKERS={workers}": partial(start, name, workers)
+            for workers in (1, 2)
+            for name in ("express", "line")
+        }
+        figures = starts_compared(bench, starts)
+        servers = {name: stack.enter_context(begin()) for name, begin in starts.items()}
+        return figures + crowds_compared(bench, servers)
+
+
+def starts_compared(bench: Bench, starts: Mapping[str, Callable[[], Server]]) -> list[Figure]:
+    """Milliseconds from a process's start to its first answer."""
+    rounds: dict[str, list[float]] = {name: [] for name in starts}
+    for begin in starts.values():
+        first_answer(begin)
+    for _ in bench.rounds("express, start", bench.size.warm):
+        for name, begin in starts.items():
+            rounds[name].append(first_answer(begin))
+    return compared("express", "start: ", "ms", rounds, next(iter(starts)))
+
+
+def crowds_compared(bench: Bench, servers: Mapping[str, Server]) -> list[Figure]:
+    """One caller's milliseconds, the webhooks a second of 32 callers, and memory after that."""
+    one: dict[str, list[float]] = {name: [] for name in servers}
+    many: dict[str, list[float]] = {name: [] for name in servers}
+    script = learn(servers["line, WORKERS=1"])
+    for server in servers.values():
+        play(server, calls_of(script, 40), 32)
+    for _ in bench.rounds("express, callers", bench.size.busy):
+        for name, server in servers.items():
+            later = spoken_later(server, calls_of(script, bench.size.warm_calls))
+            one[name].append(percentile(later, 0.5))
+            many[name].append(rate(server, calls_of(script, bench.size.busy_calls), 32)[0])
+    sizes = {name: [server.whole_memory() / 2**20] for name, server in servers.items()}
+    base = next(iter(servers))
+    return [
+        *compared("express", "one caller, p50: ", "ms", one, base),
+        *compared("express", "32 callers: ", "webhooks/s", many, base),
+        *compared("express", "memory, all processes: ", "MiB", sizes, base),
+    ]
+
+
 Row = Callable[[Bench], list[Figure]]
 ROWS: Final[Mapping[str, Row]] = {
-    row.__name__: row for row in (cold, imports, warm, busy, hold, commands, threads, memory)
+    row.__name__: row
+    for row in (cold, imports, warm, busy, hold, commands, threads, memory, express)
 }
 
 
@@ -885,7 +1023,13 @@ def measure(names: Sequence[str], size: Size, say: Callable[[str], object]) -> l
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
         bench = Bench(folder, size, say)
-        return [figure for name in names for figure in ROWS[name](bench)]
+        figures: list[Figure] = []
+        for name in names:
+            try:
+                figures += ROWS[name](bench)
+            except LeftOut as reason:
+                say(f"{name}: left out. {reason}\n")
+        return figures
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

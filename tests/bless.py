@@ -15,6 +15,7 @@ import argparse
 import io
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -24,10 +25,13 @@ from standins.call import NotNow, Phone
 from standins.inside import ORIGIN, TOKEN
 from standins.instance import ROOT
 from standins.pool import KILLED, Pool, settings_of
-from standins.transcript import Transcript, fits, perform
+from standins.sink import Sink
+from standins.transcript import OVERHEARD, TOLD, Transcript, fits, perform
 
 CALLS: Final = ROOT / "tests/calls"
-SPOKEN: Final = "line: "
+SPOKEN: Final = ("line: ", OVERHEARD, TOLD)  # words of ours: to the caller, a callee, the owner
+OURS: Final = ("line", OVERHEARD, TOLD)  # how the lines begin that nobody else does
+PATIENCE: Final = 5.0  # seconds within which the owner is told
 
 
 class Refused(ValueError):
@@ -69,54 +73,68 @@ def blessed_text(text: str, *, anyhow: bool) -> str:
 
 def play_again(text: str) -> Iterator[str]:
     """The lines of a transcript, played anew; its comments and settings stay where they are."""
-    with tempfile.TemporaryDirectory(prefix="bless-") as folder:
-        pool = Pool(settings_of(Transcript(text)) | {"STATE_FILE": f"{folder}/calls"})
-        phone = Phone(ORIGIN, token=TOKEN, deliver=pool.first)
+    with tempfile.TemporaryDirectory(prefix="bless-") as folder, Sink() as sink:
+        pool = Pool(settings_of(Transcript(text), sink) | {"STATE_FILE": f"{folder}/calls"})
+        phone = sink.follow(Phone(ORIGIN, token=TOKEN, deliver=pool.first))
         waiting = [line.strip() for line in text.splitlines()]
         while waiting:
             line = waiting.pop(0)
-            if line.startswith("line"):
+            if line.startswith(OURS):
                 continue  # the line speaks for itself
             yield line
             if line and not line.startswith(("#", "set ")):
                 before = said_next(waiting)
-                yield from kept(happen(phone, pool, line, len(before)), before)
+                yield from kept(happen(phone, pool, line, before), before)
         if phone.broken:
             raise Refused(f"Twilio would not take it: {phone.broken[0]}")
         if phone.state not in {"new", "ended"}:
             phone.hang_up()
 
 
-def happen(phone: Phone, pool: Pool, event: str, most: int) -> list[str]:
+def happen(phone: Phone, pool: Pool, event: str, before: Sequence[str]) -> list[str]:
     """Lets one event of the world happen; answers what the line says and does then.
 
-    A pause passes until the line has said or done `most` things.
+    A pause passes until the line has said or done as much as `before`. A callee who is not said to
+    do anything else presses 1, and the owner is told in a moment.
     """
     told = len(phone.transcript)
     if event == KILLED:
         pool.replace()
         return []
     try:
-        wrong = perform(phone, event)
+        wrong = perform(phone, event, stepwise=True)
     except NotNow as misplaced:
         raise Refused(f"{event!r} is not possible any more: {misplaced}") from misplaced
     if wrong:
         raise Refused(f"{event!r}: {wrong}")
-    while phone.state == "hold" and len(said_since(phone, told)) < most:
+    if phone.state == "screening" and any(line.startswith("line") for line in before):
+        phone.callee_presses("1")
+    while phone.state == "hold" and len(said_since(phone, told)) < len(before):
         phone.wait()
-    return said_since(phone, told)
+    end = time.monotonic() + PATIENCE
+    while is_told(before) and not is_told(said_since(phone, told)) and time.monotonic() < end:
+        time.sleep(0.02)
+    said = said_since(phone, told)
+    if any(line.startswith(OVERHEARD) for line in before):
+        return said
+    return [line for line in said if not line.startswith(OVERHEARD)]  # it was left out before
+
+
+def is_told(lines: Iterable[str]) -> bool:
+    """Tells whether the owner hears of something."""
+    return any(line.startswith(TOLD) for line in lines)
 
 
 def said_since(phone: Phone, told: int) -> list[str]:
     """What the line said and did since so many events of a call."""
-    return [event for event in phone.transcript[told:] if event.startswith("line")]
+    return [event for event in phone.transcript[told:] if event.startswith(OURS)]
 
 
 def said_next(lines: Iterable[str]) -> list[str]:
     """What the line says in a transcript before anybody else does anything."""
     found = []
     for line in lines:
-        if line.startswith("line"):
+        if line.startswith(OURS):
             found.append(line)
         elif line and not line.startswith("#"):
             break
@@ -125,15 +143,21 @@ def said_next(lines: Iterable[str]) -> list[str]:
 
 def kept(heard: Sequence[str], before: Sequence[str]) -> Iterator[str]:
     """What was heard; as it stood before where that still fits, as "line: Hello ..." may."""
+    heard, before = told_last(heard), told_last(before)
     for place, said in enumerate(heard):
         old = before[place] if place < len(before) else ""
         yield old if fits(old, said) else said
 
 
+def told_last(lines: Iterable[str]) -> list[str]:
+    """The same lines, and what the owner is told after the others: it comes when it comes."""
+    return sorted(lines, key=lambda line: line.startswith(TOLD))
+
+
 def skeleton(lines: Iterable[str]) -> list[str]:
     """A call without the words of the line: all that happens in it."""
     stripped = (line.strip() for line in lines)
-    silent = ("#", "set ", SPOKEN)
+    silent = ("#", "set ", *SPOKEN)
     return [line for line in stripped if line and not line.startswith(silent)]
 
 

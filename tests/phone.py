@@ -51,13 +51,19 @@ from standins.verdict import examine, explain_refusal, sum_up
 
 UNSURE: Final = 0.3
 TRANSCRIPT: Final = r"set [A-Z][A-Z0-9_]*=.*|rings( from .+)?"  # how one begins
-SECRET: Final = ("_TOKEN", "_SECRET")  # how the names end whose values are not printed
+SECRET: Final = (
+    "_TOKEN",
+    "_SECRET",
+    "_PROMPT",
+    "NOTIFY_URL",
+)  # how the names end whose values are not printed
 TO_TRY: Final = (
     "# Type what the caller says; #1 presses a key, an empty line is silence, !help tells the rest."
 )
 WAITS: Final = {
     "gather": "you speak; #1 presses a key; an empty line is silence; !help",
-    "dial": "the callee: !answer [seconds], !busy, !no-answer, !fail; !help",
+    "dial": "the callee: !answer [seconds], !voicemail, !busy, !no-answer, !fail; !help",
+    "screening": "the callee: #1 takes the call, another key or an empty line does not; !help",
     "record": "after the beep: say the message; #1 presses a key; !help",
 }
 HELP: Final = """\
@@ -65,7 +71,8 @@ HELP: Final = """\
 # !unsure words      the same, badly understood (confidence 0.3)
 # #1                 keys that the caller presses (## is the key #)
 # an empty line      silence
-# !answer [seconds]  the callee answers and talks; also !busy, !no-answer, !fail
+# !answer [seconds]  the callee picks up, hears who calls, and is asked for a key (a script takes
+#                    the call); !voicemail: a mailbox answers; also !busy, !no-answer, !fail
 # !message [seconds] the caller leaves a message of this length
 # !retry             Twilio delivers the last webhook again; are the words the same?
 # !kill              kill -9 the function in mid-call, and start a fresh process
@@ -170,7 +177,9 @@ class Terminal:
     def _obey(self, line: str) -> None:
         """Does what one line of input says."""
         name, _, rest = line.partition(" ")
-        if not line:
+        if self.phone.state == "screening" and not line.startswith("!"):
+            self._screen(line)
+        elif not line:
             self.phone.silent()
         elif re.fullmatch(r"#[0-9*#]+", line):
             self.phone.press(line[1:])
@@ -180,6 +189,21 @@ class Terminal:
             COMMANDS[name][1](self, rest.strip())
         else:
             self.refuse(f"not understood: {line} (!help lists what is)")
+
+    def answer(self, seconds: int) -> None:
+        """The callee picks up; who types decides by key, a script takes the call."""
+        if is_typed():
+            self.phone.pick_up(seconds)
+        else:
+            self.phone.callee("completed", seconds)
+
+    def _screen(self, line: str) -> None:
+        """The callee has heard who calls: presses a key, or does nothing."""
+        keys = line.removeprefix("#")
+        if keys:
+            self.phone.callee_presses(keys)
+        else:
+            self.phone.callee_silent()
 
     def _speak(self, words: str) -> None:
         """Says words; after the beep they are a message, as long as it takes to say them."""
@@ -233,10 +257,8 @@ Command = Callable[[Terminal, str], object]
 COMMANDS: Final[dict[str, tuple[str, Command]]] = {  # what may follow, and what is done
     "!help": (NOTHING, lambda _, __: tell(HELP)),
     "!unsure": (r".+", lambda terminal, words: terminal.phone.say(words, UNSURE)),
-    "!answer": (
-        SECONDS,
-        lambda terminal, n: terminal.phone.callee("completed", int(n or TALK_SECONDS)),
-    ),
+    "!answer": (SECONDS, lambda terminal, n: terminal.answer(int(n or TALK_SECONDS))),
+    "!voicemail": (NOTHING, lambda terminal, _: terminal.phone.callee("voicemail")),
     "!busy": (NOTHING, lambda terminal, _: terminal.phone.callee("busy")),
     "!no-answer": (NOTHING, lambda terminal, _: terminal.phone.callee("no-answer")),
     "!fail": (NOTHING, lambda terminal, _: terminal.phone.callee("failed")),

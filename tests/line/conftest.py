@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
+from phone_line import log as log_room
 from standins.inside import Inside
+
+
+@pytest.fixture(autouse=True)
+def warnings_anew() -> None:
+    """Each test is the first that is warned of anything: a kind of warning comes once a minute."""
+    log_room._warned.clear()
 
 
 @pytest.fixture

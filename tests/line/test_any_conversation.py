@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from html import escape
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,9 +12,17 @@ from xml.etree import ElementTree
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import main
+from phone_line.conversation import decide
+from phone_line.flow import Ask, Consult, End, Refuse, Step, Tell, Transfer, Voicemail
+from phone_line.line import build_plan
+from phone_line.plan import Plan
+from phone_line.records import LAST_TURN, Answer, Call, Heard, Record, read_turn
+from phone_line.settings import read_settings
+from phone_line.text import clean_text
+from phone_line.twiml import render_reply
 from standins.examples import STEADY, as_many
 from standins.inside import ORIGIN, TOKEN
+from standins.lines import HOOK
 from standins.twiml import judge
 
 FORWARD: Final = {"FORWARD_TO": "+15550100099"}
@@ -81,7 +89,7 @@ STEP_NAMES: Final = st.sampled_from(STEPS) | TEXT
 NUMBER: Final = st.integers(0, 105)
 
 ANSWERS: Final = st.builds(
-    main.Answer,
+    Answer,
     say=TEXT,
     then=st.sampled_from(["listen", "transfer", "voicemail", "hangup"]) | TEXT,
     to=st.sampled_from(["", "FORWARD_TO", "billing", "+19005550100"]) | TEXT,
@@ -89,7 +97,7 @@ ANSWERS: Final = st.builds(
 )
 
 HEARD: Final = st.builds(
-    main.Heard,
+    Heard,
     speech=TEXT,
     confidence=st.none() | st.floats(),
     keys=st.text("0123456789*#", max_size=3),
@@ -101,7 +109,7 @@ HEARD: Final = st.builds(
 )
 
 CALLS: Final = st.builds(
-    main.Call,
+    Call,
     turn=NUMBER,
     step=STEP_NAMES,
     misses=NUMBER,
@@ -109,6 +117,9 @@ CALLS: Final = st.builds(
     quote=TEXT,
     prompt=TEXT,
     recording=TEXT,
+    repeats=NUMBER,
+    choices=st.lists(st.sampled_from(["billing", "lost_and-found"]) | TEXT, max_size=3).map(tuple),
+    language=st.sampled_from(["", "de-DE"]) | TEXT,
 )
 
 WAY: Final = st.sampled_from(STEPS)
@@ -118,65 +129,62 @@ TARGET: Final = TEXT.filter(bool)
 
 OWN_STEPS: Final = st.one_of(
     st.builds(
-        main.Ask,
+        Ask,
         say=TEXT,
         routes=st.dictionaries(WORD, WAY, max_size=3),
         then=st.just("") | WAY,
         keys=st.none() | st.integers(1, 5),
     ),
-    st.builds(main.Transfer, to=TARGET, say=TEXT, unanswered=WAY),
-    st.builds(main.Voicemail, say=TEXT, then=WAY),
-    st.builds(main.End, say=TEXT),
-    st.builds(main.Tell, say=TEXT, then=st.sampled_from(["reason", "menu", "goodbye"])),
+    st.builds(Transfer, to=TARGET, say=TEXT, unanswered=WAY),
+    st.builds(Voicemail, say=TEXT, then=WAY),
+    st.builds(End, say=TEXT),
+    st.builds(Tell, say=TEXT, then=st.sampled_from(["reason", "menu", "goodbye"])),
 )
 
 OWN: Final = st.dictionaries(st.sampled_from(["a", "b", "menu", "reason"]), OWN_STEPS, max_size=3)
 
 SETTINGS: Final = {
-    name: main.read_settings(
+    name: read_settings(
         {"TWILIO_AUTH_TOKEN": TOKEN, **env}
         | ({"BACKEND_URL": "https://backend.example"} if "BACKEND_URL" in env else {})
     )
     for name, env in LINES.items()
 }
 
-ENDS_A_TURN: Final = (main.Ask, main.Transfer, main.Voicemail, main.Consult, main.End, main.Refuse)
+ENDS_A_TURN: Final = (Ask, Transfer, Voicemail, Consult, End, Refuse)
 
 
-def plan_of(name: str, own: Mapping[str, main.Step] | None = None) -> main.Plan:
+def plan_of(name: str, own: Mapping[str, Step] | None = None) -> Plan:
     """The plan of one of LINES, with some steps of somebody's own."""
-    known = SETTINGS[name]
-    return main.Plan({**main.flow(known), **(own or {})}, known.words, known.numbers)
+    plan, faults = build_plan(SETTINGS[name])
+    assert faults == []
+    return replace(plan, flow={**plan.flow, **(own or {})})
 
 
 @settings(STEADY, max_examples=as_many(250))
 @given(name=NAMES, call=CALLS, heard=HEARD)
-def test_every_call_has_an_answer_to_everything(
-    name: str, call: main.Call, heard: main.Heard
-) -> None:
+def test_every_call_has_an_answer_to_everything(name: str, call: Call, heard: Heard) -> None:
     """No state and no webhook is without a decision: one turn later somebody is waited for."""
     plan = plan_of(name)
-    after, reply = main.decide(plan, call, heard)
+    after, reply = decide(plan, call, heard)
     assert after.turn == call.turn + 1
     assert isinstance(reply.step, ENDS_A_TURN)
-    assert isinstance(reply.step, main.Consult) or plan.flow.get(after.step) in (reply.step, None)
-    assert main.decide(plan, call, heard) == (after, reply)
+    assert isinstance(reply.step, Consult) or plan.flow.get(after.step) in (reply.step, None)
+    assert decide(plan, call, heard) == (after, reply)
 
 
 @settings(STEADY, max_examples=as_many(200))
 @given(name=NAMES, call=CALLS, heard=HEARD, own=OWN)
-def test_every_answer_is_twiml(
-    name: str, call: main.Call, heard: main.Heard, own: dict[str, main.Step]
-) -> None:
+def test_every_answer_is_twiml(name: str, call: Call, heard: Heard, own: dict[str, Step]) -> None:
     """Any decision, with any table of steps, is a document that Twilio takes; no other number."""
     plan = plan_of(name, own)
-    after, reply = main.decide(plan, call, heard)
-    assume(not isinstance(reply.step, main.Consult))  # the backend comes next: nothing is rendered
-    twiml = main.render(SETTINGS[name], plan, after, reply)
+    after, reply = decide(plan, call, heard)
+    assume(not isinstance(reply.step, Consult))  # the backend comes next: nothing is rendered
+    twiml = render_reply(SETTINGS[name], plan, HOOK, after, reply)
     assert [problem for problem in judge(twiml, ORIGIN) if problem.broken] == []
     known = known_of(twiml)
-    assert known.dialled <= set(SETTINGS[name].numbers.values())
-    if after.turn <= main.LAST_TURN and known.target:
+    assert known.dialled <= {phone for rung in plan.numbers.values() for phone in rung}
+    if after.turn <= LAST_TURN and known.target:
         assert turn_of(known.target) == after.turn
 
 
@@ -184,9 +192,9 @@ def test_every_answer_is_twiml(
 @given(words=st.text(st.characters(), max_size=200), limit=st.integers(1, 50))
 def test_whatever_is_spoken_can_be_spoken(words: str, limit: int) -> None:
     """Cleaned words are short, fit into XML and JSON, and are left as they are a second time."""
-    kept = main.clean(words, limit)
+    kept = clean_text(words, limit)
     assert len(kept) <= limit
-    assert main.clean(kept, limit) == kept
+    assert clean_text(kept, limit) == kept
     assert parsed(f"<a>{escape(kept)}</a>").text == (kept or None)
     assert json.loads(json.dumps(kept)) == kept
 
@@ -195,15 +203,15 @@ SAVED: Final = sorted(Path(__file__).parents[1].glob("records/*.json"))
 
 
 @settings(STEADY, max_examples=as_many(100))
-@given(path=st.sampled_from(SAVED), dropped=st.sets(st.sampled_from(fields(main.Record))))
+@given(path=st.sampled_from(SAVED), dropped=st.sets(st.sampled_from(fields(Record))))
 def test_any_part_of_an_old_record_is_enough(path: Path, dropped: set[Any]) -> None:
     """A release that had never heard of some fields wrote records that still carry a call on."""
     cell = json.loads(path.read_text(encoding="utf-8"))["cell"]
     names = {each.name for each in dropped} - {"twiml"}
     older = {name: value for name, value in cell.items() if name not in names}
-    record = main.read_record(json.dumps(older))
+    record = read_turn(json.dumps(older))
     assert record is not None
     assert record.twiml == cell["twiml"]
-    after, reply = main.decide(plan_of("menu"), record, main.Heard(speech="billing"))
+    after, reply = decide(plan_of("menu"), record, Heard(speech="billing"))
     assert after.turn == record.turn + 1
     assert isinstance(reply.step, ENDS_A_TURN)

@@ -6,6 +6,7 @@ settings "Yesterday" stands for the name of yesterday's weekday, so that a line 
 whenever the tests run.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from standins.call import Phone
 from standins.inside import ORIGIN, TOKEN
 from standins.instance import Instance
 from standins.pool import KILLED, Pool, settings_of
+from standins.sink import Sink
 from standins.transcript import Transcript
 from standins.upstash import Upstash
 from standins.webhooks import Deliver
@@ -26,8 +28,15 @@ every_call = pytest.mark.parametrize("path", CALLS, ids=lambda path: str(path.st
 deadly_calls = pytest.mark.parametrize("path", DEADLY, ids=lambda path: str(path.stem))
 
 
-def phone_to(deliver: Deliver) -> Phone:
-    return Phone(ORIGIN, token=TOKEN, deliver=deliver)
+@pytest.fixture(scope="module")
+def sink() -> Iterator[Sink]:
+    """Where owners are told, in the calls that say so."""
+    with Sink() as sink:
+        yield sink
+
+
+def phone_to(deliver: Deliver, sink: Sink) -> Phone:
+    return sink.follow(Phone(ORIGIN, token=TOKEN, deliver=deliver))
 
 
 def test_a_transcript_that_needs_a_backend_is_refused() -> None:
@@ -45,30 +54,30 @@ def test_every_transcript_says_what_it_shows(path: Path) -> None:
 
 
 @every_call
-def test_call_on_one_instance(path: Path, tmp_path: Path) -> None:
+def test_call_on_one_instance(path: Path, sink: Sink, tmp_path: Path) -> None:
     """The call goes as written on one instance with the embedded store."""
     call = Transcript.read(path)
-    pool = Pool(settings_of(call) | {"STATE_FILE": str(tmp_path / "calls")})
+    pool = Pool(settings_of(call, sink) | {"STATE_FILE": str(tmp_path / "calls")})
     assert pool.instances[0].send("GET", "/healthz").status == 200
-    play(call, phone_to(pool.first), pool)
+    play(call, phone_to(pool.first, sink), pool)
 
 
 @every_call
-def test_call_on_two_instances(path: Path, upstash: Upstash) -> None:
+def test_call_on_two_instances(path: Path, sink: Sink, upstash: Upstash) -> None:
     """The call goes as written when each webhook meets another instance; every cell expires."""
     call = Transcript.read(path)
-    pool = Pool(settings_of(call) | upstash.settings)
-    play(call, phone_to(pool.each), pool)
+    pool = Pool(settings_of(call, sink) | upstash.settings)
+    play(call, phone_to(pool.each, sink), pool)
     assert upstash.keys()
     assert all(0 < seconds <= 24 * 3600 for seconds in upstash.keys().values())
 
 
 @every_call
-def test_call_with_every_webhook_twice(path: Path, upstash: Upstash) -> None:
+def test_call_with_every_webhook_twice(path: Path, sink: Sink, upstash: Upstash) -> None:
     """Twilio delivers everything twice, to two instances: one call, each answer byte for byte."""
     call = Transcript.read(path)
-    pool = Pool(settings_of(call) | upstash.settings)
-    play(call, phone_to(pool.both), pool)
+    pool = Pool(settings_of(call, sink) | upstash.settings)
+    play(call, phone_to(pool.both, sink), pool)
 
 
 def play(call: Transcript, phone: Phone, pool: Pool) -> None:

@@ -1,49 +1,52 @@
-"""The contract of cells, on every store: settle once, read what stands, let it expire.
+"""Cells: settle once, read what stands, let it expire; and what a webhook is told in bad weather.
 
-The same tests run on the embedded SQLite file, on the REST dialect over a real Redis (where one is
-installed), and on that dialect over fakeredis. What concerns the file alone, that several processes
-share it and that kill -9 loses nothing, stands at the end.
+The contract at the top holds on every store: the embedded SQLite file, the REST dialect over a real
+Redis (where one is installed), and that dialect over fakeredis. Below it the store blinks, refuses
+and hangs, behind its real client.
 """
 
-import subprocess
-import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-import main
-from standins.inside import stored
-from standins.timing import LATE
-from standins.upstash import FakeRedis, RedisServer, Upstash
+from phone_line.cells import (
+    FIRST_ATTEMPT,
+    GLIMPSE,
+    PAUSES,
+    REMEMBERED,
+    Cells,
+    HangMemory,
+    Store,
+    StoreUnavailable,
+)
+from phone_line.sqlite import SQLite
+from phone_line.upstash import Upstash
+from standins.upstash import Command, FakeRedis, RedisServer
+from standins.upstash import Upstash as StandIn
 
-ROOT: Final = Path(main.__file__).parent
-Open = Callable[[], main.Cells]
+Open = Callable[[], Cells]
+NOISE: Final = 0.3  # seconds that a busy machine may add
 
 
 @cache
-def client(upstash: Upstash) -> main.Upstash:
+def client(stand_in: StandIn) -> Upstash:
     """The client of a database, with its connections: there until the end, as in the server."""
-    return main.Upstash(upstash.url, upstash.token)
+    return Upstash(stand_in.url, stand_in.token)
 
 
-def cells_in(store: main.Store, seconds: float = 5) -> main.Cells:
+def cells_in(store: Store, seconds: float = 5) -> Cells:
     """Cells as one webhook sees them, with some time to spare."""
-    return main.Cells(store, time.monotonic() + seconds)
+    return Cells(store, time.monotonic() + seconds)
 
 
-def embedded(path: Path) -> main.Cells:
-    """Cells in a file that is opened afresh."""
-    return cells_in(main.SQLite(str(path)))
+# The contract, on every store.
 
 
 REDIS: Final = pytest.param("redis", marks=pytest.mark.needs("redis-server"))
@@ -55,12 +58,12 @@ def open_cells(
 ) -> Iterator[Open]:
     """Opens the cells of one store, as each webhook does; all see the same cells."""
     if request.param == "file":
-        store = main.SQLite(str(tmp_path_factory.mktemp("cells") / "calls"))
+        store = SQLite(str(tmp_path_factory.mktemp("cells") / "calls"))
         yield lambda: cells_in(store)
         return
     redis: RedisServer | FakeRedis = RedisServer() if request.param == "redis" else FakeRedis()
-    with redis as running, Upstash(running) as upstash:
-        yield lambda: cells_in(client(upstash))
+    with redis as running, StandIn(running) as stand_in:
+        yield lambda: cells_in(client(stand_in))
 
 
 @pytest.fixture
@@ -90,35 +93,26 @@ def test_cells_are_read_in_the_order_of_their_keys(open_cells: Open, key: str) -
     names = [f"{key}:{n}" for n in range(4)]
     open_cells().settle(names[2], "two")
     open_cells().settle(names[0], "zero")
-    cells = open_cells()
-    assert cells.read(*names, names[2]) == ["zero", None, "two", None, "two"]
-    assert cells.commands == 1
+    assert open_cells().read(*names, names[2]) == ["zero", None, "two", None, "two"]
 
 
 def test_a_second_look_sees_what_stands(open_cells: Open, key: str) -> None:
-    """To look again finds a cell, leaves it as it is, and makes none where there was none."""
-    assert open_cells().look_again(key) is None
+    """To look at the primary finds a cell, leaves it as it is, and makes none where none was."""
+    assert open_cells().read_primary(key) is None
     assert open_cells().settle(key, "mine", 60) == "mine"
-    assert open_cells().look_again(key) == "mine"
+    assert open_cells().read_primary(key) == "mine"
 
 
 def test_an_expired_cell_is_an_empty_cell(open_cells: Open, key: str) -> None:
     """When its time is over a cell reads as empty, is not renewed, and may be settled anew."""
     open_cells().settle(key, "first", 1)
+    open_cells().settle(key, "second", 60)  # which does not prolong the first
     time.sleep(1.1)
     assert open_cells().read(key) == [None]
-    assert open_cells().look_again(key) is None
+    assert open_cells().read_primary(key) is None
     assert open_cells().renew(key, 60) is None
-    assert open_cells().settle(key, "second", 60) == "second"
-    assert open_cells().read(key) == ["second"]
-
-
-def test_to_settle_again_does_not_prolong(open_cells: Open, key: str) -> None:
-    """Whoever comes second cannot keep the first one's cell alive."""
-    open_cells().settle(key, "first", 1)
-    open_cells().settle(key, "second", 60)
-    time.sleep(1.1)
-    assert open_cells().read(key) == [None]
+    assert open_cells().settle(key, "third", 60) == "third"
+    assert open_cells().read(key) == ["third"]
 
 
 def test_a_lease_lives_as_long_as_it_is_renewed(open_cells: Open, key: str) -> None:
@@ -133,7 +127,7 @@ def test_a_lease_given_back_is_free_at_once(open_cells: Open, key: str) -> None:
     """The owner gives its lease back: the next who asks has it, and nothing else is touched."""
     open_cells().settle(key, "owner", 60)
     open_cells().settle(f"{key}:1", "record", 60)
-    open_cells().ask("DEL", key)
+    open_cells().release(key)
     assert open_cells().settle(key, "rival", 60) == "rival"
     assert open_cells().read(f"{key}:1") == ["record"]
 
@@ -149,141 +143,350 @@ def test_of_many_at_once_one_settles(open_cells: Open, key: str) -> None:
 def test_without_time_there_is_no_store(open_cells: Open, key: str) -> None:
     """Once the moment has passed nothing is asked any more: the store counts as unavailable."""
     cells = cells_in(open_cells().store, -1)
-    with pytest.raises(main.StoreUnavailable):
+    with pytest.raises(StoreUnavailable):
         cells.read(key)
+    assert cells.lost
+    assert open_cells().read(key) == [None]  # and nobody believes that it hangs
+
+
+# Good weather costs one command.
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[StandIn]:
+    with StandIn() as running:
+        yield running
+
+
+@pytest.fixture
+def stand_in(database: StandIn) -> Iterator[StandIn]:
+    """The stand-in, empty and in good health; healthy again afterwards."""
+    database.flush()
+    database.forget()
+    yield database
+    database.fault, database.latency = None, 0
+    database.release()
+
+
+@pytest.fixture
+def store(stand_in: StandIn) -> Iterator[Upstash]:
+    """A client of the test's own, which knows nothing yet."""
+    store = Upstash(stand_in.url, stand_in.token)
+    yield store
+    store.close()
+
+
+def test_each_operation_is_one_command_and_one_round_trip(
+    stand_in: StandIn, store: Upstash
+) -> None:
+    """Every operation costs what Upstash charges for one command, over one connection."""
+    cells = cells_in(store)
+    cells.read("a", "b")
+    cells.settle("a", "value", 60)
+    cells.read_primary("a")
+    cells.renew("a", 90)
+    cells.release("a")
+    assert stand_in.commands == [
+        ("MGET", "a", "b"),
+        ("SET", "a", "value", "NX", "GET", "EX", "60"),
+        ("GETEX", "a"),
+        ("GETEX", "a", "EX", "90"),
+        ("DEL", "a"),
+    ]
+    assert (stand_in.round_trips, cells.commands, cells.lost) == (5, 5, None)
+    assert len(stand_in.connections) == 1
+    assert 0 < cells.seconds < 5
+
+
+# A blink: an attempt fails at once.
+
+
+BLINKS: Final = ["drop", "apply-then-drop", "502", "empty", "garbage", "no-result"]
+
+
+@pytest.mark.parametrize("fault", BLINKS)
+def test_a_single_fault_is_made_up_for(stand_in: StandIn, store: Upstash, fault: str) -> None:
+    """One lost attempt costs nothing; it is counted, and remembered for the log."""
+    strikes = iter([fault])
+    stand_in.fault = lambda _: next(strikes, None)
+    cells = cells_in(store, 2)
+    assert cells.settle("cell", "mine") == "mine"
+    assert cells.commands == 2
+    assert cells.lost
+    assert cells.seconds < NOISE
+
+
+@pytest.mark.parametrize("fault", BLINKS)
+def test_a_blink_costs_no_conversation(stand_in: StandIn, store: Upstash, fault: str) -> None:
+    """A store that is away for half a second is waited for, and what it answers then counts."""
+    cells_in(store).settle("cell", "stands")
+    back = time.monotonic() + 0.45
+    stand_in.fault = lambda _: fault if time.monotonic() < back else None
+    cells = cells_in(store, 2)
+    assert cells.read("cell") == ["stands"]
+    assert 0.4 < cells.seconds < 0.45 + PAUSES[-1] + NOISE
+
+
+def test_a_store_that_restarts_costs_no_conversation() -> None:
+    """Connections are cut and new ones refused, until it listens again at the same place."""
+    with FakeRedis() as redis:
+        with StandIn(redis) as first:
+            store = Upstash(first.url, first.token)
+            cells_in(store).settle("cell", "stands")
+        port = int(first.url.rpartition(":")[2])
+        again = StandIn(redis, port=port, token=first.token)
+        threading.Timer(0.3, again.__enter__).start()
+        assert cells_in(store, 2).read("cell") == ["stands"]
+        store.close()
+        again.__exit__(None, None)
+
+
+def test_an_outage_is_not_waited_for(store: Upstash, stand_in: StandIn) -> None:
+    """A store that is away for longer than a blink costs every command the same short time."""
+    stand_in.fault = lambda _: "502"
+    for _ in range(2):
+        cells = cells_in(store, 4)
+        with pytest.raises(StoreUnavailable):
+            cells.read("cell")
+        assert sum(PAUSES) <= cells.seconds < sum(PAUSES) + NOISE
+        assert cells.commands == 1 + len(PAUSES)
+
+
+# A refusal: the store answers, and the answer is an error.
+
+
+@pytest.mark.parametrize("fault", ["quota", "read-only"])
+def test_a_refusal_is_heard_out_once_more(stand_in: StandIn, store: Upstash, fault: str) -> None:
+    """A used-up quota stays used up: it is asked twice, and costs the caller no time."""
+    stand_in.fault = lambda _: fault
+    cells = cells_in(store)
+    with pytest.raises(StoreUnavailable, match="Refused"):
+        cells.settle("cell", "mine")
+    assert cells.commands == 2
+    assert cells.seconds < NOISE
+
+
+def test_a_wrong_token_is_told(stand_in: StandIn) -> None:
+    """Who set up the line learns from the fault what to mend."""
+    store = Upstash(stand_in.url, "wrong")
+    cells = cells_in(store)
+    with pytest.raises(StoreUnavailable, match="WRONGPASS"):
+        cells.read("cell")
+    assert cells.commands == 2
+    store.close()
+
+
+# A hang: no answer in time.
+
+
+@pytest.mark.parametrize("fault", ["hang", "drip", "late", "apply-then-hang"])
+def test_a_hanging_store_is_given_up_in_time(stand_in: StandIn, store: Upstash, fault: str) -> None:
+    """After two attempts, and by the moment, the store counts as unavailable."""
+    stand_in.fault = lambda _: fault
+    cells = cells_in(store, 0.5)
+    with pytest.raises(StoreUnavailable, match="TimeoutError"):
+        cells.settle("cell", "mine")
+    assert cells.commands == 2
+    assert cells.seconds < 0.5 + NOISE
+
+
+def test_a_silent_connection_costs_one_attempt(stand_in: StandIn, store: Upstash) -> None:
+    """A load balancer forgot a connection: a new one is tried with the rest of the time."""
+    cells_in(store).settle("cell", "stands")
+    forgotten = threading.enumerate()  # each of the stand-in's connections has a thread
+    stand_in.fault = lambda _: "hang" if threading.current_thread() in forgotten else None
+    cells = cells_in(store, 1)
+    assert cells.read("cell") == ["stands"]
+    assert 0.4 < cells.seconds < 0.5 + NOISE
+    assert quick_read(store) == ["stands"]
+
+
+def quick_read(store: Store) -> list[str | None]:
+    """Read a cell; it must not take as long as a store that hangs."""
+    cells = cells_in(store, 4)
+    values = cells.read("cell")
+    assert cells.seconds < NOISE
+    assert cells.commands == 1
+    return values
+
+
+def teach_hang(stand_in: StandIn, store: Upstash) -> None:
+    """Let a store hang until that is known."""
+    stand_in.fault = lambda _: "hang"
+    with pytest.raises(StoreUnavailable):
+        cells_in(store, 2 * GLIMPSE + 0.1).read("cell")
+
+
+def test_a_store_that_is_known_to_hang_costs_a_glimpse(stand_in: StandIn, store: Upstash) -> None:
+    """Whoever comes next does not wait for what the one before has found out."""
+    teach_hang(stand_in, store)
+    for _ in range(2):
+        cells = cells_in(store, 4)
+        with pytest.raises(StoreUnavailable):
+            cells.settle("cell", "mine")
+        assert cells.commands == 1
+        assert cells.seconds < GLIMPSE + NOISE
+
+
+def test_a_recovered_store_is_believed_at_once(stand_in: StandIn, store: Upstash) -> None:
+    """The first answer is enough: everybody has the full time again, however many ask at once."""
+    teach_hang(stand_in, store)
+    stand_in.fault = None
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: cells_in(store).read("cell"), range(8))) == [[None]] * 8
+    stand_in.latency = 2 * GLIMPSE
+    assert cells_in(store).read("cell") == [None]
+
+
+def test_a_store_that_only_became_slow_is_found_out(stand_in: StandIn, store: Upstash) -> None:
+    """After some seconds one command has its full time; its answer makes all others believe."""
+    teach_hang(stand_in, store)
+    stand_in.fault, stand_in.latency = None, 1.5 * GLIMPSE
+    with pytest.raises(StoreUnavailable):
+        cells_in(store).read("cell")
+    store.hang_memory.next_trial -= REMEMBERED
+    assert [cells_in(store).read("cell") for _ in range(2)] == [[None], [None]]
+
+
+def test_one_command_at_a_time_looks_if_it_still_hangs(stand_in: StandIn, store: Upstash) -> None:
+    """When the memory runs out not everybody waits again: one does, for all."""
+    teach_hang(stand_in, store)
+    store.hang_memory.next_trial -= REMEMBERED
+    with ThreadPoolExecutor(8) as pool:
+        took = sorted(pool.map(lambda _: seconds_of_failure(store), range(8)))
+    assert took[-2] < GLIMPSE + NOISE
+    assert FIRST_ATTEMPT <= took[-1] < FIRST_ATTEMPT + GLIMPSE + NOISE
+
+
+def seconds_of_failure(store: Store) -> float:
+    """Read from a store that fails; how long that took."""
+    cells = cells_in(store, 4)
+    with pytest.raises(StoreUnavailable):
+        cells.read("cell")
+    return cells.seconds
+
+
+@pytest.mark.parametrize("fault", ["502", "drop", "quota"])
+def test_what_fails_at_once_is_no_hang(stand_in: StandIn, store: Upstash, fault: str) -> None:
+    """A store that refuses or drops is asked with full time as soon as it is back."""
+    stand_in.fault = lambda _: fault
+    seconds_of_failure(store)
+    stand_in.fault, stand_in.latency = None, 1.5 * GLIMPSE
+    assert cells_in(store).read("cell") == [None]
+
+
+def test_little_time_proves_nothing(stand_in: StandIn, store: Upstash) -> None:
+    """A command that came late and got a few milliseconds says nothing about the store."""
+    stand_in.latency = GLIMPSE / 2
+    with pytest.raises(StoreUnavailable):
+        cells_in(store, 0.1).read("cell")
+    stand_in.latency = 1.5 * GLIMPSE
+    assert cells_in(store).read("cell") == [None]
+
+
+DEADLINE: Final = 4.5  # seconds within which Twilio has its answer
+STORM: Final = [
+    ("hang", ["settle"]),
+    ("hang", ["read", "settle"]),
+    ("late", ["settle"]),
+    ("502", ["settle"]),
+    ("drop", ["read", "settle"]),
+    ("quota", ["read", "settle"]),
+]
+
+
+@pytest.mark.parametrize(("fault", "steps"), STORM)
+def test_a_storm_is_answered_within_the_deadline(
+    stand_in: StandIn, store: Upstash, fault: str, steps: list[str]
+) -> None:
+    """96 callers ring at once on 32 threads while the store is ill; then every call goes on."""
+    calls = [uuid.uuid4().hex for _ in range(96)]
+    stand_in.fault = lambda _: fault
+    began = time.monotonic()
+
+    def webhook(call: str) -> float:
+        moment = time.monotonic()
+        cells = Cells(store, moment + 0.9 * DEADLINE)
+        try:
+            if "read" in steps:
+                cells.read(call, until=moment + 0.45 * DEADLINE)
+            cells.settle(call, "answer")
+        except StoreUnavailable:
+            pass
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(32) as pool:
+        answered = list(pool.map(webhook, calls))
+        assert max(answered) < DEADLINE
+        stand_in.fault = None
+        stand_in.release()
+        assert list(pool.map(lambda call: cells_in(store).settle(call, "x", 60), calls))
+    assert {*calls} <= stand_in.keys().keys()
+
+
+# A lease is given back once.
+
+
+@pytest.mark.parametrize("fault", ["drop", "apply-then-drop", "502", "hang", "quota"])
+def test_a_lease_is_given_back_with_one_attempt(
+    stand_in: StandIn, store: Upstash, fault: str
+) -> None:
+    """Another attempt might take the lease from a successor; that it failed is only remembered."""
+    cells_in(store).settle("lease", "owner", 60)
+    stand_in.forget()
+    stand_in.fault = lambda _: fault
+    cells = cells_in(store, 0.3)
+    cells.release("lease")
+    assert stand_in.faults == {fault: 1}
+    assert cells.commands == 1
     assert cells.lost
 
 
-# The REST dialect in bad weather.
+# What is no result.
 
 
-@contextmanager
-def canned(answer: bytes, status: int = 200) -> Iterator[str]:
-    """The URL of a server that gives one answer to everything."""
+class Odd:
+    """A store that answers everything with the same thing."""
 
-    class Says(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+    def __init__(self, result: Any) -> None:  # noqa: ANN401 # that is the point
+        self.result, self.hang_memory = result, HangMemory()
 
-        def log_message(self, *_: object) -> None:
-            """Nothing: a test's output is for its failures."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Says) as running:
-        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+    def execute(self, _command: Command, _until: float) -> Any:  # noqa: ANN401 # Redis' types
+        if isinstance(self.result, Exception):
+            raise self.result
+        return self.result
 
 
-def test_a_dropped_line_is_asked_again() -> None:
-    """One lost connection is made up for, counted, and remembered for the log."""
-    with Upstash() as upstash:
-        cells = cells_in(client(upstash), 2)
-        strikes = iter(["drop"])
-        upstash.fault = lambda _: next(strikes, None)
-        assert cells.settle("cell", "mine") == "mine"
-        assert cells.commands == 2
-        assert cells.lost
+ODD: Final = [[], ["mine"], [1, 2], {"a": 1}, 7, True, b"mine", ["a", {}], ("a", "b")]
 
 
-@pytest.mark.waits
-@pytest.mark.parametrize("fault", ["hang", "drip", "late", "502", "garbage", "no-result", "quota"])
-def test_a_sick_store_is_given_up_in_time(fault: str) -> None:
-    """After two attempts, and before the moment has passed, the store counts as unavailable."""
-    with Upstash() as upstash:
-        upstash.fault = lambda _: fault
-        began = time.monotonic()
-        cells = cells_in(client(upstash), 0.5)
-        with pytest.raises(main.StoreUnavailable):
-            cells.settle("cell", "mine")
-        assert time.monotonic() - began <= 0.5 + 0.3 + LATE
-        assert cells.commands == 2
+@pytest.mark.parametrize("result", ODD, ids=repr)
+def test_a_result_of_another_kind_is_none(result: object) -> None:
+    """What is not the result that the command has is not taken for one."""
+    asks: list[Callable[[Cells], object]] = [
+        lambda cells: cells.read("one", "two"),
+        lambda cells: cells.settle("cell", "mine"),
+        lambda cells: cells.read_primary("cell"),
+        lambda cells: cells.renew("cell", 9),
+        lambda cells: cells.scan("0", "*", 9),
+    ]
+    for ask in asks:
+        with pytest.raises(StoreUnavailable, match="another kind"):
+            ask(cells_in(Odd(result), 0.02))
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b'{"result": []}',
-        b'{"result": ["bWluZQ=="]}',
-        b'{"result": {"a": 1}}',
-        b'{"result": "no base64!"}',
-        b'[{"result": "bWluZQ=="}]',
-        b"null",
-        b"7",
-    ],
-)
-def test_an_answer_of_another_kind_is_none(answer: bytes) -> None:
-    """What is not the result of the command, though it be JSON, is not taken for one."""
-    with canned(answer) as url:
-        cells = cells_in(main.Upstash(url, "token"), 1)
-        with pytest.raises(main.StoreUnavailable):
-            cells.read("one", "two")
-        with pytest.raises(main.StoreUnavailable):
-            cells.settle("cell", "mine")
+def test_a_fault_is_told_in_one_short_line() -> None:
+    """What went wrong last is kept for the log, without what could break or flood it."""
+    cells = cells_in(Odd(OSError("no\r\nroute\x00 to \u202ehost" + "x" * 999)), 0.02)
+    with pytest.raises(StoreUnavailable):
+        cells.read("cell")
+    assert cells.lost == ("OSError: no  route  to  host" + "x" * 999)[:120]
 
 
-def test_an_answer_with_a_bad_status_is_none() -> None:
-    """A gateway that says 500 has nothing to tell, even if it looks like a result."""
-    with canned(b'{"result": null}', 500) as url:
-        cells = cells_in(main.Upstash(url, "token"), 1)
-        with pytest.raises(main.StoreUnavailable):
-            cells.settle("cell", "mine")
-
-
-# The embedded file, shared and killed.
-
-
-def settle_all(path: Path, prefix: str, who: str, many: int) -> list[str]:
-    """What one process is told when it settles many cells."""
-    return [embedded(path).settle(f"{prefix}:{n}", who) for n in range(many)]
-
-
-def test_processes_share_a_file(tmp_path: Path, key: str) -> None:
-    """Four processes settle the same cells of a new file at once: each cell has one value."""
-    path, many = tmp_path / "calls", 100
-    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
-        work = [pool.submit(settle_all, path, key, f"process {n}", many) for n in range(4)]
-        told = [each.result(60) for each in work]
-    assert [len(set(values)) for values in zip(*told, strict=True)] == [1] * many
-    assert embedded(path).read(*(f"{key}:{n}" for n in range(many))) == told[0]
-
-
-WRITER: Final = """
-import itertools, sys, time
-import main
-store = main.SQLite(sys.argv[1])
-for n in itertools.count():
-    main.Cells(store, time.monotonic() + 5).settle(f"cell:{n}", f"value {n}")
-    print(n, flush=True)
-"""
-
-
-def test_kill_9_loses_nothing_that_was_settled(tmp_path: Path) -> None:
-    """A process is killed with -9 while it writes: every cell that it settled is there."""
-    path = tmp_path / "calls"
-    command = [sys.executable, "-c", WRITER, str(path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
-        try:
-            assert writer.stdout is not None
-            numbers = (line for line in writer.stdout if line.strip().isdigit())
-            settled = [int(next(numbers)) for _ in range(200)]
-        finally:
-            writer.kill()
-    assert settled == list(range(200))
-    values = embedded(path).read(*(f"cell:{n}" for n in settled))
-    assert values == [f"value {n}" for n in settled]
-    assert embedded(path).settle("cell:0", "another") == "value 0"
-
-
-def test_an_old_file_is_tidied_up(tmp_path: Path) -> None:
-    """What has expired goes when the file is opened next: it does not grow for ever."""
-    path = tmp_path / "calls"
-    for n in range(50):
-        embedded(path).settle(f"cell:{n}", "x" * 1000, 1)
-    embedded(path).settle("kept", "value", 60)
-    time.sleep(1.1)
-    embedded(path).read("any")
-    assert set(stored(path)) == {"kept"}
+def test_stores_do_not_share_what_they_know(tmp_path: Path) -> None:
+    """One store hangs: another, in the same process, has its full time."""
+    first, second = SQLite(str(tmp_path / "a")), SQLite(str(tmp_path / "b"))
+    assert first.hang_memory.note_hang()
+    assert not first.hang_memory.note_hang()
+    assert not first.hang_memory.grant_full_time()
+    assert second.hang_memory.grant_full_time()

@@ -7,6 +7,7 @@ words that Twilio accepts.
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import Final
@@ -17,10 +18,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import main
-from main import Answer, Call, Heard, Plan
-from standins.inside import ORIGIN, TOKEN
-from standins.lines import BACKEND, FORWARD, LINES, MENU, SILENCE, Line, at, line_of, said, told
+from phone_line.conversation import Reply, decide
+from phone_line.flow import Ask, Consult, End, Refuse, Tell, Transfer, Voicemail
+from phone_line.plan import Plan
+from phone_line.records import LAST_TURN, Answer, Call, Heard
+from phone_line.text import ENCODED, fit_say
+from phone_line.twiml import connection_overrides, render_reply
+from standins.inside import ORIGIN
+from standins.lines import (
+    BACKEND,
+    FORWARD,
+    HOOK,
+    LINES,
+    MENU,
+    SILENCE,
+    Line,
+    at,
+    line_of,
+    said,
+    told,
+)
 from standins.sentences import say
 from standins.twiml import Problem, judge, parse
 
@@ -96,9 +113,9 @@ HEARD: Final[list[tuple[str, str, Call, Heard, str, str]]] = [
         "to_lost_and-found",
         "",
     ),
-    ("a department", "menu", at("menu"), said("Billing."), "to_billing", TO_BILLING),
-    ("in a sentence", "menu", at("menu"), said("it's my BILLING!"), "to_billing", TO_BILLING),
-    ("only part of a word", "menu", at("menu"), said("billings"), "menu", NOT_UNDERSTOOD),
+    ("a department", "menu", at("menu"), said("Billing."), "to_billing", "with billing"),
+    ("in a sentence", "menu", at("menu"), said("it's my BILLING!"), "to_billing", "with billing"),
+    ("only part of a word", "menu", at("menu"), said("billings"), "menu", "Did you say billing?"),
     ("of several words", "menu", at("menu"), said("lost and found"), "to_lost_and-found", ""),
     ("a number", "menu", at("menu"), said("two"), "to_lost_and-found", TO_LOST),
     ("a digit", "menu", at("menu"), said("1."), "to_billing", TO_BILLING),
@@ -126,27 +143,30 @@ HEARD: Final[list[tuple[str, str, Call, Heard, str, str]]] = [
     ("a guess again", "menu", GUESS, said("billing", 0.1), "to_billing", TO_BILLING),
     ("another than guessed", "menu", GUESS, said("lost and found"), "to_lost_and-found", ""),
     ("a key to a guess", "menu", GUESS, Heard(keys="2"), "to_lost_and-found", ""),
-    ("silence to a guess", "menu", GUESS, SILENCE, "menu", NOT_HEARD),
-    ("a guess that is gone", "menu", at("menu", guess="to_sales"), said("yes"), "menu", GREETING),
-    ("yes to nothing", "menu", at("menu"), said("yes"), "menu", NOT_UNDERSTOOD),
-    ("silence", "forward", at("reason"), SILENCE, "reason", NOT_HEARD),
-    ("silence twice", "forward", at("reason", misses=1), SILENCE, "reason", say("help")),
-    ("silence thrice", "forward", at("reason", misses=2), SILENCE, "operator", GIVING_UP),
-    ("thrice, nobody there", "alone", at("reason", misses=2), SILENCE, "voicemail", LEAVE),
-    ("nonsense twice", "menu", at("menu", misses=1), said("purple"), "menu", say("help")),
-    ("nonsense thrice", "menu", at("menu", misses=2), said("purple"), "operator", GIVING_UP),
-    ("blanks", "forward", at("reason"), said(" \t "), "reason", REASON),
-    ("only marks", "forward", at("reason"), said("?!..."), "reason", REASON),
-    ("nobody spoke", "menu", GUESS, Heard(again=True), "menu", FOR_BILLING),
-    ("a talk", "forward", at("connect"), Heard(dial="completed"), "goodbye", GOODBYE),
-    ("a conference", "forward", at("connect"), Heard(dial="answered"), "goodbye", GOODBYE),
-    ("called off", "forward", at("connect"), Heard(dial="canceled"), "goodbye", GOODBYE),
-    ("busy", "forward", at("connect"), Heard(dial="busy"), "voicemail", BUSY),
-    ("no answer", "menu", at("to_billing"), Heard(dial="no-answer"), "voicemail", say("no-answer")),
-    ("failed", "forward", at("connect"), Heard(dial="failed"), "voicemail", say("failed")),
-    ("unheard-of", "forward", at("connect"), Heard(dial="exploded"), "voicemail", say("failed")),
-    ("dial, record lost", "forward", at(""), Heard(dial="busy"), "voicemail", BUSY),
-    ("dial, at a question", "menu", at("menu"), Heard(dial="completed"), "goodbye", GOODBYE),
+    ("silence to a guess", "menu", GUESS, SILENCE, "menu", "did not hear"),
+    ("a guess that is gone", "menu", at("menu", guess="to_sales"), said("yes"), "menu", "Hello"),
+    ("yes to nothing", "menu", at("menu"), said("yes"), "menu", "did not understand"),
+    ("silence", "forward", at("reason"), SILENCE, "reason", "did not hear you"),
+    ("silence twice", "forward", at("reason", misses=1), SILENCE, "reason", "Press 0"),
+    ("silence thrice", "forward", at("reason", misses=2), SILENCE, "voicemail", "did not hear"),
+    ("thrice, nobody there", "alone", at("reason", misses=2), SILENCE, "voicemail", "a message"),
+    ("nonsense twice", "menu", at("menu", misses=1), said("purple"), "menu", "Press 0"),
+    ("nonsense thrice", "menu", at("menu", misses=2), said("purple"), "operator", "find somebody"),
+    ("nonsense, no person", "menu alone", at("menu", misses=2), said("purple"), "operator", "find"),
+    ("nonsense, nobody", "alone", at("reason", misses=2), Heard(keys="5"), "voicemail", "message"),
+    ("help, nobody there", "alone", at("reason", misses=1), SILENCE, "reason", "Press star"),
+    ("blanks", "forward", at("reason"), said(" \t "), "reason", "Please tell me your name"),
+    ("only marks", "forward", at("reason"), said("?!..."), "reason", "Please tell me your name"),
+    ("nobody spoke", "menu", GUESS, Heard(again=True), "menu", "For billing"),
+    ("a talk", "forward", at("connect"), Heard(dial="completed"), "goodbye", "Goodbye"),
+    ("a conference", "forward", at("connect"), Heard(dial="answered"), "goodbye", "Goodbye"),
+    ("called off", "forward", at("connect"), Heard(dial="canceled"), "goodbye", "Goodbye"),
+    ("busy", "forward", at("connect"), Heard(dial="busy"), "voicemail", "line is busy"),
+    ("no answer", "menu", at("to_billing"), Heard(dial="no-answer"), "voicemail", "Nobody is"),
+    ("failed", "forward", at("connect"), Heard(dial="failed"), "voicemail", "could not put"),
+    ("unheard-of", "forward", at("connect"), Heard(dial="exploded"), "voicemail", "could not put"),
+    ("dial, record lost", "forward", at(""), Heard(dial="busy"), "voicemail", "line is busy"),
+    ("dial, at a question", "menu", at("menu"), Heard(dial="completed"), "goodbye", "Goodbye"),
     (
         "dial that recorded",
         "menu",
@@ -271,7 +291,7 @@ def test_what_is_heard_decides_what_is_said(
     name: str, call: Call, heard: Heard, step: str, words: str
 ) -> None:
     """In each situation the call goes where the table says, with the words that it says."""
-    after, reply = main.decide(line_of(LINES[name]).plan, call, heard)
+    after, reply = decide(line_of(LINES[name]).plan, call, heard)
     assert (after.turn, after.step) == (call.turn + 1, step)
     assert words in " ".join(reply.says)
 
@@ -279,7 +299,7 @@ def test_what_is_heard_decides_what_is_said(
 def test_a_quoted_caller_cannot_put_words_into_our_mouth() -> None:
     """Braces in what was heard stay braces: they name no other value."""
     plan = line_of(FORWARD).plan
-    _, reply = main.decide(plan, at("reason"), said("{name} {menu} {heard}"))
+    _, reply = decide(plan, at("reason"), said("{name} {menu} {heard}"))
     assert "{name} {menu} {heard}" in reply.says[0]
 
 
@@ -296,7 +316,7 @@ def test_patience_grows_with_every_miss_up_to_ten_seconds() -> None:
 def listening(known: Line, misses: int) -> tuple[int, int]:
     """The timeout and the speechTimeout after so many misses, the last of them silence."""
     call, heard = (at("reason", misses=misses - 1), SILENCE) if misses else (Call(), SILENCE)
-    twiml = main.render(known.settings, known.plan, *main.decide(known.plan, call, heard))
+    twiml = render_reply(known.settings, known.plan, HOOK, *decide(known.plan, call, heard))
     timeout, pause = (
         re.search(r' timeout="(\d+)"', twiml),
         re.search(r'speechTimeout="(\d+)"', twiml),
@@ -308,7 +328,7 @@ def listening(known: Line, misses: int) -> tuple[int, int]:
 
 def document(known: Line, call: Call, heard: Heard) -> Element:
     """An answer as Twilio reads it."""
-    root = parse(main.render(known.settings, known.plan, *main.decide(known.plan, call, heard)))
+    root = parse(render_reply(known.settings, known.plan, HOOK, *decide(known.plan, call, heard)))
     assert isinstance(root, Element)
     return root
 
@@ -354,12 +374,13 @@ def test_a_backend_is_brought_as_many_keys_as_come() -> None:
 @pytest.mark.parametrize(
     ("env", "voice", "language", "model"),
     [
-        ({}, "Polly.Joanna", "en-US", "phone_call"),
-        ({"LANGUAGE": "de-AT"}, "Polly.Vicki", "de-AT", "phone_call"),
+        ({}, "Polly.Joanna-Neural", "en-US", "phone_call"),
+        ({"LANGUAGE": "de-DE"}, "Polly.Vicki-Neural", "de-DE", "experimental_conversations"),
+        ({"LANGUAGE": "de-AT"}, "Polly.Hannah-Neural", "de-AT", None),
         ({"VOICE": "Polly.Amy", "LANGUAGE": "en-GB"}, "Polly.Amy", "en-GB", "phone_call"),
         ({"VOICE": "woman", "LANGUAGE": "en-GB"}, "woman", "en-GB", "phone_call"),
-        ({"SPEECH_MODEL": "deepgram_nova-3"}, "Polly.Joanna", "en-US", "deepgram_nova-3"),
-        ({"SPEECH_TIMEOUT": "auto"}, "Polly.Joanna", "en-US", None),
+        ({"SPEECH_MODEL": "deepgram_nova-3"}, "Polly.Joanna-Neural", "en-US", "deepgram_nova-3"),
+        ({"SPEECH_TIMEOUT": "auto"}, "Polly.Joanna-Neural", "en-US", None),
     ],
 )
 def test_it_speaks_and_listens_as_set(
@@ -409,7 +430,7 @@ ALL_HEARD: Final = [
     *[Heard(entrance=name) for name in ("closed", "blocked", "too_many", "nowhere")],
 ]
 
-WAITING: Final = (main.Ask, main.Transfer, main.Voicemail, main.Consult, main.End, main.Refuse)
+WAITING: Final = (Ask, Transfer, Voicemail, Consult, End, Refuse)
 
 
 def all_calls(plan: Plan) -> Iterator[Call]:
@@ -425,7 +446,7 @@ def all_calls(plan: Plan) -> Iterator[Call]:
 def everything(plan: Plan) -> Iterator[tuple[Call, Heard]]:
     """Every call with all that it may hear, the backend's answers where it is asked."""
     for call in all_calls(plan):
-        consulting = isinstance(plan.flow.get(call.step), main.Consult)
+        consulting = isinstance(plan.flow.get(call.step), Consult)
         yield from ((call, heard) for heard in ALL_HEARD + (ALL_ANSWERS if consulting else []))
 
 
@@ -434,10 +455,10 @@ def test_every_step_has_an_answer_to_everything(name: str) -> None:
     """Whatever is heard wherever, one turn later the caller hears words that Twilio accepts."""
     known = line_of(LINES[name])
     for call, heard in everything(known.plan):
-        after, reply = main.decide(known.plan, call, heard)
+        after, reply = decide(known.plan, call, heard)
         assert after.turn == call.turn + 1
         assert isinstance(reply.step, WAITING)
-        assert any(reply.says) or isinstance(reply.step, main.Consult | main.Refuse)
+        assert any(reply.says) or isinstance(reply.step, Consult | Refuse)
         rendered(known, after, reply)
 
 
@@ -446,16 +467,17 @@ def problems(twiml: str) -> list[Problem]:
     return judge(twiml, ORIGIN)
 
 
-def rendered(known: Line, after: Call, reply: main.Reply) -> str:
+def rendered(known: Line, after: Call, reply: Reply) -> str:
     """An answer as TwiML, held to Twilio's rules and to the numbers of the settings."""
-    twiml = main.render(known.settings, known.plan, after, reply)
-    if not isinstance(reply.step, main.Consult):  # that one is held, and never rendered
+    twiml = render_reply(known.settings, known.plan, HOOK, after, reply)
+    if not isinstance(reply.step, Consult):  # that one is held, and never rendered
         assert problems(twiml) == []
-    dialled = set(re.findall(r"<Number>(.*?)</Number>", twiml))
-    assert dialled <= set(known.settings.numbers.values())
-    if "/voice/process" in twiml and after.turn <= main.LAST_TURN:
-        way = re.escape(main.connection_overrides(known.settings.deadline).replace("&", "&amp;"))
-        ways = re.findall(r'/voice/process[^"<]*', twiml)
+    dialled = set(re.findall(r"<Number[^>]*>(.*?)</Number>", twiml))
+    assert dialled <= {phone for rung in known.settings.numbers.values() for phone in rung}
+    assert bool(dialled) == isinstance(reply.step, Transfer)
+    if "/voice/process" in twiml and after.turn <= LAST_TURN:
+        way = re.escape(connection_overrides(known.settings).replace("&", "&amp;"))
+        ways = re.findall(r'/voice/(?:process|accept)[^"<]*', twiml)
         assert all(
             re.search(rf"\?turn={after.turn}&amp;step=[\w.%-]+{way}$", each) for each in ways
         )
@@ -467,10 +489,10 @@ def test_the_same_again_is_decided_the_same(name: str) -> None:
     """Nothing but the arguments decides: asked again, the answer is the same to the byte."""
     known, again = line_of(LINES[name]), line_of(LINES[name])
     for call, heard in product(all_calls(known.plan), ALL_HEARD[::4]):
-        first = main.decide(known.plan, call, heard)
-        assert first == main.decide(again.plan, call, heard)
-        twiml = main.render(known.settings, known.plan, *first)
-        assert twiml == main.render(again.settings, again.plan, *first)
+        first = decide(known.plan, call, heard)
+        assert first == decide(again.plan, call, heard)
+        twiml = render_reply(known.settings, known.plan, HOOK, *first)
+        assert twiml == render_reply(again.settings, again.plan, HOOK, *first)
 
 
 LINE_OF: Final = {name: line_of(env) for name, env in LINES.items()}
@@ -506,7 +528,7 @@ def test_any_words_are_answered_in_words(
         Heard(speech=speech, keys=keys, confidence=confidence),
         Heard(answer=Answer(say=say, then="listen")),
     ):
-        rendered(known, *main.decide(known.plan, call, heard))
+        rendered(known, *decide(known.plan, call, heard))
 
 
 PERSON = "+15550100099"
@@ -519,35 +541,34 @@ PERSON = "+15550100099"
 def test_a_no_can_bring_the_right_word_along(words: str, step: str) -> None:
     """Did you say cancel? No, billing: that is an answer, not only a no."""
     menu = {"DEPARTMENTS": "billing=+15550100001 cancel=+15550100002", "FORWARD_TO": PERSON}
-    settings = main.read_settings({"TWILIO_AUTH_TOKEN": "t", **menu})
-    plan = main.Plan(main.flow(settings), settings.words, settings.numbers)
-    call = main.Call(turn=2, step="menu", guess="to_cancel")
-    after_, _ = main.decide(plan, call, main.Heard(speech=words, confidence=0.9))
+    plan = line_of(menu).plan
+    call = Call(turn=2, step="menu", guess="to_cancel")
+    after_, _ = decide(plan, call, Heard(speech=words, confidence=0.9))
     assert after_.step == step
 
 
 def test_a_say_keeps_both_of_twilios_limits() -> None:
     """Letters of several bytes are cut sooner: the other limit is 4500 bytes, URL-encoded."""
-    assert len(quote(main.sayable("Жук " * 900))) <= main.ENCODED
-    assert main.sayable("Short.") == "Short."
+    assert len(quote(fit_say("Жук " * 900))) <= ENCODED
+    assert fit_say("Short.") == "Short."
 
 
 def test_a_step_that_waits_for_nobody_goes_on() -> None:
     """Two consultations in a row, or words in a circle: Twilio comes back, the call goes on."""
-    known = main.read_settings({"TWILIO_AUTH_TOKEN": TOKEN, "BACKEND_URL": "https://b.example"})
-    again = main.Consult(listen="think", failed="operator")
-    circle = main.Tell("Hello.", then="start")
-    table = {**main.flow(known), "think": again, "start": circle}
-    plan = main.Plan(table, known.words, known.numbers)
+    known = line_of({"BACKEND_URL": "https://b.example"})
+    again = Consult(listen="think", failed="operator")
+    circle = Tell("Hello.", then="start")
+    plan = replace(known.plan, flow={**known.plan.flow, "think": again, "start": circle})
     for step in ("think", "start"):
-        heard = main.Heard(answer=main.Answer("One more thing.", "listen"))
-        call, reply = main.decide(plan, main.Call(turn=1, step=step), heard)
-        assert "<Redirect>/voice/process?turn=2&amp;" in main.render(known, plan, call, reply)
+        heard = Heard(answer=Answer("One more thing.", "listen"))
+        call, reply = decide(plan, Call(turn=1, step=step), heard)
+        assert "<Redirect>/voice/process?turn=2&amp;" in render_reply(
+            known.settings, plan, HOOK, call, reply
+        )
 
 
 def test_a_prompt_of_blanks_is_no_prompt() -> None:
     """What cannot be spoken does not leave a question without words."""
-    known = main.read_settings({"TWILIO_AUTH_TOKEN": TOKEN})
-    plan = main.Plan(main.flow(known), known.words, known.numbers)
-    call = main.Call(turn=1, step="reason", prompt=" \n")
-    assert main.decide(plan, call, main.Heard(keys="*"))[1].says == (known.words["ask_reason"],)
+    plan = line_of({}).plan
+    call = Call(turn=1, step="reason", prompt=" \n")
+    assert decide(plan, call, Heard(keys="*"))[1].says == (plan.sentence("ask_reason"),)

@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from standins.backend import until
-from standins.inside import FORM, ORIGIN, TOKEN
+from standins.inside import FORM, ORIGIN, TOKEN, dialled
 from standins.instance import Instance
 from standins.twiml import judge
 from standins.webhooks import sign
@@ -174,6 +174,7 @@ def target(dice: random.Random) -> str:
         f"/voice/process?turn={dice.randrange(5)}&step={value}&hold={value}&pushed={value}",
         f"/voice/process?turn={value}&turn=1&step[a]=b&step=x",
         f"/voice/process?{value}",
+        f"/voice/accept?turn={dice.randrange(104)}&step={step}",
         dice.choice(PATHS),
     )
     return dice.choice(choices)
@@ -287,7 +288,7 @@ def test_nonsense_that_is_signed_is_answered_in_words(
         said = answer.partition(b"\r\n\r\n")[2].decode()
         if status == 200 and b"text/xml" in answer:
             assert [problem for problem in judge(said, ORIGIN + path) if problem.broken] == []
-            assert {*re.findall("<Number>(.*?)</Number>", said)} <= {"+15550100099", "+15550100001"}
+            assert set(dialled(said)) <= {"+15550100099", "+15550100001"}
             answered += 1
         else:
             assert b"text/plain" in answer or status in (200, 204), (sent[:300], answer[:300])
@@ -309,8 +310,10 @@ def test_repeated_and_nested_fields_do_no_harm(
     instance: Instance, form: list[tuple[str, str]]
 ) -> None:
     """A form may be as odd as it fits into 64 kB: it is answered or refused like any other."""
+    # Names that no field of Twilio's has make it nobody's, though the signature fits.
+    good = (200, 400) if all(name.isalnum() for name, _ in form) else (403,)
     for path in ("/voice", "/voice/process?turn=1&step=reason", "/voice/fallback"):
-        assert held_to_the_rules(exchange(instance, signed(path, form)), b"") in (200, 400)
+        assert held_to_the_rules(exchange(instance, signed(path, form)), b"") in good
     unsigned = request("POST", "/voice", [("Content-Type", FORM)], urlencode(form).encode())
     assert held_to_the_rules(exchange(instance, unsigned), b"") == 403
 

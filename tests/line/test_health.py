@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from live import ask
+from deployed.asking import ask
 from standins.backend import until
 from standins.inside import ORIGIN, Inside
 from standins.instance import Instance
@@ -73,7 +73,7 @@ MISTAKES: Final[list[tuple[str, dict[str, str], list[str]]]] = [
     ("a host", {"PUBLIC_URL": "line.example"}, ["PUBLIC_URL", "'line.example'", "https://"]),
     ("not encrypted", {"PUBLIC_URL": "http://line.example"}, ["PUBLIC_URL", "https://"]),
     ("a path", {"PUBLIC_URL": "https://line.example/voice"}, ["PUBLIC_URL", "/voice'"]),
-    ("a number as dialled", {"FORWARD_TO": "555-0100"}, ["FORWARD_TO", "555-0100", "+1555"]),
+    ("a number as dialled", {"FORWARD_TO": "555-0100"}, ["FORWARD_TO", "'###-####'", "+1555"]),
     ("a number with blanks", {"FORWARD_TO": "+1 555 0100 099"}, ["FORWARD_TO", "+15550100001"]),
     ("a name", {"FORWARD_TO": "reception"}, ["FORWARD_TO", "'reception'", "+15550100001"]),
     ("a menu without numbers", {"DEPARTMENTS": "billing"}, ["DEPARTMENTS", "billing=+1555"]),
@@ -89,7 +89,7 @@ MISTAKES: Final[list[tuple[str, dict[str, str], list[str]]]] = [
         ["UPSTASH_REDIS_REST_URL is not usable", "https://"],
     ),
     ("a language alone", {"LANGUAGE": "de"}, ["LANGUAGE", "'de'", "en-US"]),
-    ("no such language", {"LANGUAGE": "fr-FR"}, ["LANGUAGE", "'fr-FR'", "en, de"]),
+    ("no such language", {"LANGUAGE": "xx-US"}, ["LANGUAGE", "'xx-US'", "words", "en-US"]),
     ("a deadline of Twilio's", {"RESPONSE_DEADLINE": "15"}, ["RESPONSE_DEADLINE", "1 to 14"]),
     ("a short password", {"ADMIN_TOKEN": "hush"}, ["ADMIN_TOKEN is not usable", "12 characters"]),
     ("yes for 1", {"LOG_WORDS": "yes"}, ["LOG_WORDS", "'yes'", "0 or 1"]),
@@ -108,7 +108,7 @@ def test_a_mistake_is_said_before_the_first_call(
     """One mistake is one problem: 503, the variable, what it is, what it should be; no secret."""
     [problem] = problems(Inside(state | settings))
     assert [words for words in said if words not in problem] == []
-    [entry] = log()
+    [entry] = [each for each in log() if "not ready" in each["message"]]
     assert entry["level"] == "error"
     assert problem in entry["message"]
     assert "hush" not in problem + json.dumps(entry)
@@ -130,9 +130,9 @@ def test_on_railway_calls_need_a_database(state: dict[str, str]) -> None:
 def test_on_railway_the_line_needs_a_domain(upstash: Upstash) -> None:
     """Without a domain nobody can sign a URL: the way to get one is said."""
     env = {**upstash.settings, "RAILWAY_ENVIRONMENT_NAME": "production", "PUBLIC_URL": ""}
-    [problem] = problems(Inside(env))
+    there = problems(Inside({**env, "RAILWAY_PUBLIC_DOMAIN": "line.up.example"}))
+    [problem] = [each for each in problems(Inside(env)) if each not in there]
     assert "generate a domain" in problem
-    assert problems(Inside({**env, "RAILWAY_PUBLIC_DOMAIN": "line.up.example"})) == []
 
 
 def test_a_redis_that_is_not_there_is_said(state: dict[str, str]) -> None:
@@ -150,7 +150,7 @@ SICK: Final[list[tuple[str, dict[str, str], str, str]]] = [
     ("a read-only token", {}, "read-only", "NOPERM"),
     ("a spent quota", {}, "quota", "max requests limit exceeded"),
     ("hanging", {}, "hang", "Timeout"),
-    ("a page of a proxy", {}, "502", "JSON"),
+    ("a page of a proxy", {}, "502", "502"),
     ("rubbish", {}, "garbage", "JSON"),
 ]
 
@@ -176,7 +176,7 @@ def test_a_redis_that_does_not_write_is_said(
 
 
 def test_health_costs_redis_little(upstash: Upstash) -> None:
-    """Anybody may ask as often as they like: Redis is asked once in five seconds."""
+    """Anybody may ask as often as they like: while all is well, Redis is asked once a minute."""
     line = Inside(upstash.settings)
     assert [problems(line) for _ in range(20)] == [[]] * 20
     assert upstash.commands == [("SET", "health", "well", "NX", "GET", "EX", "60")]
@@ -214,7 +214,7 @@ def upstash() -> Iterator[Upstash]:
 
 
 @pytest.mark.waits
-@pytest.mark.parametrize(("age", "known"), [(6, 200), (None, 503)])
+@pytest.mark.parametrize(("age", "known"), [(61, 200), (None, 503)])
 def test_one_look_at_a_time_asks_a_store_that_hangs(
     age: int | None, known: int, upstash: Upstash
 ) -> None:
@@ -223,7 +223,7 @@ def test_one_look_at_a_time_asks_a_store_that_hangs(
     look = partial(here.send, "GET", "/healthz")
     if age:
         assert look().status == 200
-        here.line.health = (time.monotonic() - age, "")
+        here.line.health.asked -= age
     upstash.forget()
     upstash.fault = lambda _: "hang"
     with ThreadPoolExecutor(21) as pool:

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-import main
+from phone_line.flow import Ask, Step, Tell, Transfer
+from phone_line.records import Answer, Question, Record, write_record
+from phone_line.sqlite import SQLite
 from standins.backend import says, slow_backend, until
 from standins.inside import Inside, fill_cell, line_with, new_call, no_threads, webhook
 from standins.sentences import in_twiml
@@ -19,6 +21,8 @@ from standins.upstash import Upstash
 
 PERSON = "+15550100099"
 LISTEN = "/voice/process?turn=1&step=listen"
+THINK = "/voice/process?turn=1&step=think"
+ACCOUNT = "AC" + "0" * 32
 
 
 @pytest.fixture
@@ -35,12 +39,42 @@ def test_a_blink_of_redis_keeps_a_held_caller_on_hold(upstash: Upstash) -> None:
         phone = worker.phone()
         phone.ring()
         worker.post(LISTEN, webhook(CallSid=phone.call_sid, SpeechResult="a ticket"))
-        gone = f"call:{phone.call_sid}:1:result"
-        upstash.fault = lambda c: "drop" if c == ["MGET", gone] else None
+        gone = f"call:{phone.call_sid}:2"  # where the answer will stand
+        upstash.fault = lambda c: "drop" if c == ["GETEX", gone] else None
         said = other.post(LISTEN + "&hold=1", webhook(CallSid=phone.call_sid)).body
         assert b"<Redirect>" in said
         assert b"<Dial" not in said
         assert len(backend.questions) == 1
+
+
+@pytest.mark.parametrize("fault", ["drop", "502", "quota"])
+def test_a_look_that_can_read_nothing_is_held(fault: str, upstash: Upstash) -> None:
+    """The question stands, so its caller waits: no person, and no second question, for a blink."""
+    with slow_backend(3) as backend:
+        worker, other = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
+        phone = worker.phone()
+        phone.ring()
+        worker.post(LISTEN, webhook(CallSid=phone.call_sid, SpeechResult="a ticket"))
+        upstash.fault = lambda c: fault if c[0] == "MGET" else None
+        look = f"{THINK}&hold=1&since={int(time.time())}"
+        said = other.post(look, webhook(CallSid=phone.call_sid)).body
+        assert b"<Redirect>" in said
+        assert b"<Dial" not in said
+        assert len(backend.questions) == 1
+
+
+def test_a_person_who_takes_over_is_not_interrupted_later(upstash: Upstash) -> None:
+    """Two minutes are over, and Redis is away: a person is rung, and then no push may begin."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend, TWILIO_ACCOUNT_SID=ACCOUNT, RESPONSE_DEADLINE="1")
+        call = new_call()
+        upstash.fault = lambda _: "502"
+        look = f"{THINK}&hold=9&since={int(time.time()) - 130}"
+        said = here.post(look, webhook(CallSid=call, AccountSid=ACCOUNT)).body
+        assert PERSON.encode() in said
+        upstash.fault = None
+        voice = ["GET", f"call:{call}:1:voice"]
+        assert until(lambda: upstash.quietly(voice) == [b"person"])
 
 
 @pytest.mark.waits
@@ -50,9 +84,9 @@ def test_the_end_of_patience_comes_within_the_deadline(upstash: Upstash) -> None
         here = line_with(upstash, backend, RESPONSE_DEADLINE="1.5")
         phone = here.phone()
         phone.ring()
-        asked = main.Asked("a ticket", at=time.time() - 130, step="think")
+        asked = Question("a ticket", at=time.time() - 130, step="think")
         cell = f"call:{phone.call_sid}:1:asked"
-        upstash.quietly(["SET", cell, main.written(asked), "EX", "600"])
+        upstash.quietly(["SET", cell, write_record(asked), "EX", "600"])
         upstash.fault = lambda c: "hang" if c[0] == "SET" else None
         began = time.monotonic()
         said = here.post(LISTEN + "&hold=4", webhook(CallSid=phone.call_sid)).body
@@ -72,25 +106,30 @@ def test_redis_that_hangs_leaves_the_backend_its_time(upstash: Upstash) -> None:
         assert len(backend.questions) == 1
 
 
-class Lagging(main.SQLite):
+class Lagging(SQLite):
     """A store whose reads come from a replica that knows nothing yet."""
 
-    def execute(self, command: list[str], until: float) -> Any:  # noqa: ANN401 # as main.SQLite
+    def execute(self, command: list[str], until: float) -> Any:  # noqa: ANN401 # as SQLite
         if command[0] == "MGET":
             return [None] * len(command[1:])
         return super().execute(command, until)
 
 
 def test_a_replica_that_lags_does_not_ask_twice(tmp_path: Path) -> None:
-    """A new worker does not believe an empty result before the primary says so."""
+    """A new worker does not believe that there is no answer before the primary says so."""
     with slow_backend(0) as backend:
-        here = Inside({"BACKEND_URL": backend.url, "STATE_FILE": str(tmp_path / "calls")})
-        here.line.desk.store = Lagging(str(tmp_path / "calls"))
-        hook = main.Hook("CA" + "1" * 32, "", "", "https://line.example", main.Heard(), turn=1)
-        job = main.Job(hook, main.Asked("a ticket", at=time.time(), step="think"))
-        answer = main.Answer("Booked long ago.", "hangup")
-        here.line.desk.conclude(job, answer)
-        assert here.line.desk.consult(job) == answer
+        state = str(tmp_path / "calls")
+        here = Inside({"BACKEND_URL": backend.url, "STATE_FILE": state})
+        call = new_call()
+        answered = Record(turn=2, step="listen", twiml="<Response>Booked long ago.</Response>")
+        asked = Question("a ticket", at=time.time(), step="think")
+        fill_cell(here, f"call:{call}:1:asked", write_record(asked))
+        fill_cell(here, f"call:{call}:2", write_record(answered))
+        lagging = Lagging(state)
+        here.line.line = replace(here.line.line, store=lagging)
+        here.line.desk.store = lagging
+        said = here.post(LISTEN + "&hold=1", webhook(CallSid=call)).body
+        assert b"Booked long ago." in said
         assert backend.questions == []
 
 
@@ -114,8 +153,8 @@ def test_a_spoiled_answer_of_the_backend_is_asked_for_again(cell: str, tmp_path:
     """Half a character cannot be spoken, so a held caller hears what the backend says now."""
     with slow_backend(0) as backend:
         here = Inside({"STATE_FILE": str(tmp_path / "calls"), "BACKEND_URL": backend.url})
-        call, asked = new_call(), main.Asked("a ticket", at=time.time(), step="think")
-        fill_cell(here, f"call:{call}:1:asked", main.written(asked))
+        call, asked = new_call(), Question("a ticket", at=time.time(), step="think")
+        fill_cell(here, f"call:{call}:1:asked", write_record(asked))
         fill_cell(here, f"call:{call}:1:result", cell)
         assert b"Booked." in here.post(LISTEN + "&hold=1", webhook(CallSid=call)).body
 
@@ -151,20 +190,20 @@ def test_a_second_instance_that_loses_sight_of_the_work_holds(upstash: Upstash) 
         phone.ring()
         asked = webhook(CallSid=phone.call_sid, SpeechResult="a ticket")
         assert b"<Redirect>" in worker.post(LISTEN, asked).body
-        gone = f"call:{phone.call_sid}:1:result"
-        upstash.fault = lambda c: "drop" if c == ["MGET", gone] else None
+        gone = f"call:{phone.call_sid}:2"  # where the answer will stand
+        upstash.fault = lambda c: "drop" if c == ["GETEX", gone] else None
         said = other.post(LISTEN, asked).body
         assert b"<Redirect>" in said
         assert b"<Dial" not in said
         assert len(backend.questions) == 1
 
 
-class Behind(main.SQLite):
+class Behind(SQLite):
     """A store whose replica has not got one kind of cell yet; the primary has."""
 
     lacks = ":asked"
 
-    def execute(self, command: list[str], until: float) -> Any:  # noqa: ANN401 # as main.SQLite
+    def execute(self, command: list[str], until: float) -> Any:  # noqa: ANN401 # as SQLite
         result = super().execute(command, until)
         if command[0] != "MGET":
             return result
@@ -178,10 +217,10 @@ def test_a_replica_without_the_question_costs_no_answer(tmp_path: Path) -> None:
     here = Inside({"BACKEND_URL": "http://127.0.0.1:9/", "STATE_FILE": state})
     call = new_call()
     here.post("/voice/inbound", webhook(CallSid=call))
-    asked = main.Asked("to Boston", at=time.time(), step="think")
-    fill_cell(here, f"call:{call}:1:asked", main.written(asked))
-    fill_cell(here, f"call:{call}:1:result", main.written(main.Answer("You are booked.", "hangup")))
-    here.line.store = Behind(state)
+    asked = Question("to Boston", at=time.time(), step="think")
+    fill_cell(here, f"call:{call}:1:asked", write_record(asked))
+    fill_cell(here, f"call:{call}:1:result", write_record(Answer("You are booked.", "hangup")))
+    here.line.line = replace(here.line.line, store=Behind(state))
     assert b"You are booked." in here.post(LISTEN + "&hold=1", webhook(CallSid=call)).body
 
 
@@ -206,30 +245,29 @@ def test_a_known_answer_is_said_though_nobody_may_claim_it(upstash: Upstash, hol
         account = "AC" + "0" * 32
         here = line_with(upstash, backend, TWILIO_ACCOUNT_SID=account)
         call = new_call()
-        asked = main.Asked("a ticket", at=time.time(), step="think")
-        fill_cell(
-            here, f"call:{call}:1", main.written(main.Record(turn=1, step="listen", twiml="<x/>"))
-        )
-        fill_cell(here, f"call:{call}:1:asked", main.written(asked))
-        fill_cell(here, f"call:{call}:1:result", main.written(main.Answer("The first.", "hangup")))
+        asked = Question("a ticket", at=time.time(), step="think")
+        fill_cell(here, f"call:{call}:1", write_record(Record(turn=1, step="listen", twiml="<x/>")))
+        fill_cell(here, f"call:{call}:1:asked", write_record(asked))
+        fill_cell(here, f"call:{call}:1:result", write_record(Answer("The first.", "hangup")))
         upstash.fault = lambda c: "502" if c[0] == "SET" and c[1].endswith(":voice") else None
         said = here.post(f"{LISTEN}&hold={hold}", webhook(CallSid=call, AccountSid=account)).body
         assert b"The first." in said
         assert backend.questions == []
 
 
-def edited(here: Inside, **steps: main.Step) -> None:
+def edited(here: Inside, **steps: Step) -> None:
     """Gives a line some steps of its own."""
-    plan = replace(here.line.plan, flow={**here.line.plan.flow, **steps})
-    here.line.plan = here.line.desk.plan = plan
+    plan = here.line.line.plan
+    plan = replace(plan, flow={**plan.flow, **steps})
+    here.line.line = replace(here.line.line, plan=plan)
 
 
 def test_words_on_the_way_to_the_backend_are_said(upstash: Upstash) -> None:
     """A Tell between a question and the backend is heard, before what the backend says."""
     with slow_backend(0) as backend:
         here = line_with(upstash, backend)
-        listen = main.Ask("ask_help", then="thanks", keys=None)
-        edited(here, listen=listen, thanks=main.Tell("I will look that up.", then="think"))
+        listen = Ask("ask_help", then="thanks", keys=None)
+        edited(here, listen=listen, thanks=Tell("I will look that up.", then="think"))
         call = new_call()
         here.post("/voice/inbound", webhook(CallSid=call))
         said = here.post(LISTEN, webhook(CallSid=call, SpeechResult="a ticket")).body.decode()
@@ -240,7 +278,7 @@ def test_the_backend_may_come_after_a_transfer(upstash: Upstash) -> None:
     """Nobody answers, and the next step asks the backend: its answer is heard."""
     with slow_backend(0) as backend:
         here = line_with(upstash, backend)
-        edited(here, operator=main.Transfer("FORWARD_TO", "connecting", unanswered="think"))
+        edited(here, operator=Transfer("FORWARD_TO", "connecting", unanswered="think"))
         call = new_call()
         here.post("/voice/inbound", webhook(CallSid=call))
         here.post(LISTEN, webhook(CallSid=call, Digits="0"))

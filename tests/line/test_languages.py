@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import pytest
 
-import main
+from phone_line.words import read_words
 from standins.call import Phone
 from standins.inside import ORIGIN, Inside
-from standins.sentences import WORDS
 from standins.twiml import judge
 
 PERSON: Final = {"FORWARD_TO": "+15550100099"}
@@ -29,46 +28,13 @@ def heard(line: Inside, caller: str = CALLER) -> Phone:
 PLACEHOLDER: Final = re.compile(r"{\w+}")
 
 
-@pytest.mark.parametrize("language", sorted(set(WORDS) - {"en"}))
-def test_a_language_is_complete(language: str) -> None:
-    """Every sentence of English is there, not empty, and its own."""
-    english, other = WORDS["en"], WORDS[language]
-    assert sorted(other) == sorted(english)
-    assert all(sentence.strip() for sentence in other.values())
-    assert {name for name in other if other[name] == english[name]} <= {"ask_menu"}
-
-
-@pytest.mark.parametrize("language", sorted(WORDS))
-def test_the_words_of_a_language_do_not_contradict_each_other(language: str) -> None:
-    """No word means both yes and no, or both a person and a repetition; nine numbers are there."""
-    words = WORDS[language]
-    lists = {name: main.word_list(words[name]) for name in words if name.startswith("words_")}
-    assert not {*lists["words_yes"]} & {*lists["words_no"]}
-    assert not {*lists["words_operator"]} & {*lists["words_repeat"]}
-    assert len(lists["words_numbers"]) == 9
-    assert all(word for each in lists.values() for word in each)
-
-
 def sentences(table: dict[str, str]) -> Callable[[str], bool]:
-    """A check that something said is made of the sentences of a table, and of nothing else."""
-    spoken = {
-        name: each for name, each in table.items() if not name.startswith(("words_", "voice"))
-    }
-    if spoken["ask_menu"] == "{menu}":
-        del spoken["ask_menu"]  # it is made of menu_items alone
-    item = pattern_of(spoken["menu_item"])
-    patterns = [
-        pattern_of(each.replace("{menu}", "{items}"), items=item) for each in spoken.values()
-    ]
-    longest_first = sorted(patterns, key=len, reverse=True)
-    made_of_them = re.compile(f"(?:(?:{'|'.join(longest_first)}) ?)+")
-    return lambda said: made_of_them.fullmatch(said) is not None
-
-
-def pattern_of(sentence: str, items: str = "") -> str:
-    """The pattern of a sentence, whatever is filled in; `{items}` are some of that pattern."""
-    escaped = re.sub(r"([.?*+()])", r"\\\1", sentence).replace("{items}", f"(?:{items} ?)+")
-    return PLACEHOLDER.sub(".+?", escaped)
+    """Whether something said is made of the sentences of a table, and of nothing else."""
+    silent = ("ask_menu",)  # the menu is made of menu_items
+    spoken = [table[name] for name in table if not name.startswith(silent)]
+    patterns = [PLACEHOLDER.sub(".+?", re.sub(r"([.?*+()])", r"\\\1", each)) for each in spoken]
+    known = re.compile("(?:(?:" + "|".join(sorted(patterns, key=len, reverse=True)) + ") ?)+")
+    return lambda said: known.fullmatch(said) is not None
 
 
 TALKS: Final[list[tuple[str, dict[str, str], list[tuple[str, str]]]]] = [
@@ -103,15 +69,16 @@ def test_a_german_call_is_german_throughout(
     for deed, words in deeds:
         said += do(phone, deed, words)
     assert phone.broken == []
-    german = sentences(dict(WORDS["de"]))
-    assert not any(map(german, WORDS["en"].values()))
+    german = sentences(dict(read_words("de-DE").sentences))
+    assert not any(map(german, read_words("en-US").sentences.values()))
     assert [each for each in said if not german(each)] == []
     for webhook in phone.webhooks:
         if webhook.answer and webhook.answer.body:
             body = webhook.answer.body.decode()
             assert {*re.findall('language="(.*?)"', body)} <= {"de-DE"}
-            assert {*re.findall('voice="(.*?)"', body)} <= {"Polly.Vicki"}
-            assert judge(body, ORIGIN) == []
+            assert {*re.findall('voice="(.*?)"', body)} <= {read_words("de-DE").voice}
+            if "/voice/accept" not in webhook.url:  # the phone has judged what a callee hears
+                assert judge(body, ORIGIN) == []
 
 
 def do(phone: Phone, deed: str, words: str) -> list[str]:

@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import pytest
 
-import main
+from phone_line.cells import Cells
 from standins.backend import Backend, Question, Reply, says
 from standins.call import Phone
-from standins.inside import TOKEN, Inside, stored
+from standins.inside import ORIGIN, TOKEN, Inside, stored
 from standins.instance import Instance
 from standins.sentences import say
 from standins.webhooks import Answer
@@ -140,7 +140,7 @@ def test_a_store_that_is_away_is_said() -> None:
 def test_a_moment_that_is_none_is_left_out(line: Inside) -> None:
     """A cell of which a part makes no sense is shown without that part."""
     key = f"call:{NOBODY}:1"
-    cells = main.Cells(line.line.store, time.monotonic() + 5)
+    cells = Cells(line.line.line.store, time.monotonic() + 5)
     cells.settle(key, '{"turn": 1, "twiml": "<Response/>", "at": 1e999}')
     answer = shown(line, NOBODY)
     assert answer.status == 200
@@ -184,7 +184,9 @@ def test_the_whole_call_is_told_as_json(line: Inside) -> None:
     assert turns[5]["dial"] == "no-answer"
     assert [turn["repeated"] for turn in turns] == [False] * 4 + [True] + [False] * 2
     assert [turn["message"] for turn in turns] == [False] * 6 + [True]
-    assert re.fullmatch(r"https://api\.twilio\.com/\S+/Recordings/RE\w+", call["recording"])
+    assert re.fullmatch(
+        rf"{ORIGIN}/recordings/AC\w+/RE\w+\?until=\d+&signature=\w+", call["recording"]
+    )
     assert call["end"]["status"] == "completed"
     assert all(turn["ms"] >= 0 and turn["at"] > 1_000_000_000 for turn in turns)
 
@@ -197,12 +199,13 @@ def test_a_call_that_is_not_over_can_be_seen(line: Inside) -> None:
     assert "not over yet" in shown(line, phone.call_sid).body.decode()
 
 
-def test_neither_numbers_nor_twiml_are_shown(line: Inside) -> None:
-    """Who called and who was dialled is not in the cells, so nobody reads it on the page."""
+def test_neither_who_was_dialled_nor_twiml_is_shown(line: Inside) -> None:
+    """The owner sees who called; whose phone was rung, and how, is nobody's to read."""
     call = eventful(line.phone())
     for accept in ("text/html", "application/json"):
         body = shown(line, call.call_sid, accept).body.decode()
-        assert "+1555" not in body
+        assert call.caller in body
+        assert "+15550100" not in body
         assert "Gather" not in body
 
 
@@ -229,7 +232,9 @@ def test_what_a_caller_says_is_text(line: Inside) -> None:
     page = Reader(shown(line, eventful(line.phone()).call_sid).body.decode())
     assert SCRIPT in page.text
     assert not {"script", "img"} & {*page.tags}
-    assert not [name for name, _ in page.attributes if name.startswith("on") or name == "src"]
+    sources = [value for name, value in page.attributes if name == "src"]
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert all(str(source).startswith("/recordings/") for source in sources)
 
 
 def test_every_part_of_a_record_is_text(line: Inside) -> None:
@@ -237,12 +242,12 @@ def test_every_part_of_a_record_is_text(line: Inside) -> None:
     texts = ("step", "asker", "heard", "keys", "dial", "said", "recording", "status")
     tags = {name: f'<i onclick="{name}">"' for name in texts}
     record = {"turn": 1, "twiml": "<Response/>", **tags}
-    cells = main.Cells(line.line.store, time.monotonic() + 5)
+    cells = Cells(line.line.line.store, time.monotonic() + 5)
     cells.settle(f"call:{NOBODY}:1", json.dumps(record))
     cells.settle(f"call:{NOBODY}:end", json.dumps({"status": tags["status"], "seconds": 1}))
     page = Reader(shown(line, NOBODY).body.decode())
     assert [name for name in texts if tags[name] not in page.text] == ["recording"]
-    assert ("href", tags["recording"]) in page.attributes
+    assert "recording" not in str([value for name, value in page.attributes if name == "href"])
     assert "i" not in page.tags
 
 
@@ -269,6 +274,7 @@ def test_the_policy_allows_one_style_and_nothing_else(line: Inside) -> None:
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",
+        "media-src": "'self'",
         "style-src": f"'sha256-{digest}'",
     }
     assert answer.headers["Cache-Control"] == "no-store"
@@ -277,13 +283,14 @@ def test_the_policy_allows_one_style_and_nothing_else(line: Inside) -> None:
 
 
 def test_the_page_brings_everything_along(line: Inside) -> None:
-    """The only address in it is the recording's; it is small."""
+    """The only addresses in it are the list's and the recording's, both ours; it is small."""
     answer = shown(line, eventful(line.phone()).call_sid)
     page = Reader(answer.body.decode())
     links = [value for name, value in page.attributes if name in ("href", "src", "action")]
-    assert links == [told(line, page_sid(page))["recording"]]
+    recording = told(line, page_sid(page))["recording"].removeprefix(ORIGIN)
+    assert {*links} == {"/calls", recording}
     assert "url(" not in answer.body.decode()
-    assert len(answer.body) < 8000
+    assert len(answer.body) < 10_000
 
 
 def page_sid(page: Reader) -> str:
@@ -295,7 +302,7 @@ def page_sid(page: Reader) -> str:
 
 def test_a_call_of_another_release_is_shown(line: Inside) -> None:
     """A record with fields missing, and with some that nobody knows, is shown as far as it goes."""
-    cells = main.Cells(line.line.store, time.monotonic() + 5)
+    cells = Cells(line.line.line.store, time.monotonic() + 5)
     cells.settle(f"call:{NOBODY}:1", '{"turn": 1, "step": "x", "twiml": "<R/>", "new": [1]}')
     [turn] = told(line, NOBODY)["turns"]
     assert turn["step"] == "x"

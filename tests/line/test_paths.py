@@ -15,7 +15,7 @@ VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
 PATHS: Final = (*VOICE_PATHS, "/voice/process?turn=1&step=reason", "/voice/status")
 
 
-@pytest.mark.parametrize("path", VOICE_PATHS)
+@pytest.mark.parametrize("path", [*VOICE_PATHS, *(f"{path}/" for path in VOICE_PATHS[1:])])
 def test_a_call_may_begin_at_any_of_the_usual_paths(line: Inside, path: str) -> None:
     """The paths that tutorials use all greet the caller and ask the first question."""
     said = judged(line.post(path, webhook(CallStatus="ringing")))
@@ -23,7 +23,7 @@ def test_a_call_may_begin_at_any_of_the_usual_paths(line: Inside, path: str) -> 
     assert QUESTION in said
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/voice/", "/voice/inbound/x", "/VOICE", "/.env"])
+@pytest.mark.parametrize("path", ["/nothing", "/voice//", "/voice/inbound/x", "/VOICE", "/.env"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_there_is_nothing_elsewhere(line: Inside, file: Path, method: str, path: str) -> None:
     """Any other path is 404 in plain words, signed or not, and stores nothing."""

@@ -20,18 +20,19 @@ MENU: Final = {"DEPARTMENTS": "billing=+15550100001 sales=+15550100002", "FORWAR
 
 
 def test_the_first_webhook_costs_one_command_and_later_ones_two(upstash: Upstash) -> None:
-    """A call of three turns and its end are six commands, each in a round trip of its own."""
+    """Three turns, a whisper and the end are seven commands, each in a round trip of its own."""
     phone = Inside({"FORWARD_TO": PERSON, **upstash.settings}).phone()
     spent = []
     for act in (phone.ring, lambda: phone.say("Ann, my bill"), lambda: phone.callee("completed")):
         act()
         spent.append((len(upstash.commands), upstash.round_trips))
     assert phone.state == "ended"  # with the status callback's command in the last sum
-    assert spent == [(1, 1), (3, 3), (6, 6)]
+    assert spent == [(1, 1), (3, 3), (7, 7)]
     assert [command[0] for command in upstash.commands] == [
         "SET",
         "MGET",
         "SET",
+        "GETEX",
         "MGET",
         "SET",
         "SET",
@@ -167,6 +168,17 @@ def test_a_write_whose_answer_is_lost_counts(upstash: Upstash, fault: str) -> No
     phone.say("Ann, my bill")
     assert phone.retry().same
     assert upstash.faults[fault] == 1
+
+
+def test_a_repeat_does_not_wait_for_its_mark(upstash: Upstash) -> None:
+    """That a webhook came again is noted for the page of the call, and no caller waits for it."""
+    phone = Inside({"FORWARD_TO": PERSON, **upstash.settings}).phone()
+    phone.ring()
+    phone.say("Ann, my bill")
+    upstash.fault = lambda command: "hang" if command[0] == "SET" else None
+    began = time.monotonic()
+    assert phone.retry().same
+    assert time.monotonic() - began < 1 + LATE
 
 
 def test_a_line_that_was_dropped_once_costs_nothing(upstash: Upstash) -> None:

@@ -25,24 +25,34 @@ import pytest
 import trustme
 
 import main
+from phone_line import records
+from phone_line.conversation import decide
+from phone_line.flow import Step
+from phone_line.records import Call, Heard
+from phone_line.twiml import render_reply
 from standins.backend import Backend, Question, Reply, says, until
 from standins.call import Phone
 from standins.inside import FORM, ORIGIN, TOKEN, Inside
 from standins.instance import Instance
+from standins.lines import HOOK
 from standins.sentences import in_twiml
 from standins.twiml import judge
 from standins.upstash import Upstash
 from standins.webhooks import Answer, Fields, http_deliver, sign
 
 ROOT: Final = Path(main.__file__).parent
-SOURCE: Final = (ROOT / "main.py").read_text(encoding="utf-8")
+SOURCES: Final = {
+    path.name: ast.parse(path.read_text(encoding="utf-8"))
+    for path in (ROOT / "main.py", *sorted((ROOT / "phone_line").glob("*.py")))
+}
 PERSON: Final = "+15550100099"
 CALLER: Final = "+15557654321"
 PREMIUM: Final = "+19005550100"
 MENU: Final = {"DEPARTMENTS": "billing=+15550100001 sales=+15550100002", "FORWARD_TO": PERSON}
 CONFIGURED: Final = {"+15550100001", "+15550100002", PERSON}
 VOICE: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
-SIGNED: Final = (*VOICE, "/voice/process?turn=1&step=menu", "/voice/status", "/voice/fallback")
+LATER: Final = ("/voice/process?turn=1&step=menu", "/voice/accept?turn=1&step=connect")
+SIGNED: Final = (*VOICE, *LATER, "/voice/status", "/voice/fallback")
 
 
 @pytest.fixture
@@ -120,14 +130,15 @@ def test_a_token_that_was_replaced_is_worth_nothing(tmp_path: Path) -> None:
 
 def test_secrets_are_compared_in_constant_time() -> None:
     """No signature or token is an operand of ==, != or in: only compare_digest sees them."""
-    tree = ast.parse(SOURCE)
     secret = re.compile(r"signature|admin_token|\bgiven\.password|auth_token")
-    compares = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Compare)]
-    assert [each for each in compares if secret.search(each)] == []
-    calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    digests = [each for each in calls if each.startswith("hmac.compare_digest(")]
-    assert any("signature" in each for each in digests)
-    assert any("admin_token" in each for each in digests)
+    local = {"webhook.py": r"\bexpected\b|\bgiven\b", "calls.py": r"\btoken\b|\bgiven\b"}
+    for name, tree in SOURCES.items():
+        compares = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Compare)]
+        names = re.compile(local.get(name, "^$"))
+        assert [each for each in compares if secret.search(each) or names.search(each)] == []
+    for name in local:
+        calls = [node for node in ast.walk(SOURCES[name]) if isinstance(node, ast.Call)]
+        assert "hmac.compare_digest" in [ast.unparse(call.func) for call in calls]
 
 
 def test_a_recorded_webhook_is_worth_one_answer(upstash: Upstash) -> None:
@@ -246,13 +257,14 @@ def test_no_part_of_a_url_is_dialled(asked: Inside, number: str) -> None:
 @pytest.mark.parametrize("to", [*NUMBERS, "nobody", "to_billing", "", "billing ", "operator"])
 def test_a_backend_cannot_have_other_numbers_dialled(upstash: Upstash, to: str) -> None:
     """It may name a department; a number, or any other name, is an answer that is not used."""
-    line = Inside({**MENU, "BACKEND_URL": "https://backend.example", **upstash.settings}).line
-    call = main.Call(turn=1, step="think")
+    line = Inside({**MENU, "BACKEND_URL": "https://backend.example", **upstash.settings}).line.line
+    call = Call(turn=1, step="think")
     for then in ("transfer", "listen", "voicemail", "hangup", to):
-        answer = main.Answer("Connecting.", then, to)
-        after, reply = main.decide(line.plan, call, main.Heard(answer=answer))
-        twiml = main.render(line.settings, line.plan, after, reply)
-        assert {*re.findall("<Number>(.*?)</Number>", twiml)} <= CONFIGURED
+        answer = records.Answer("Connecting.", then, to)
+        after, reply = decide(line.plan, call, Heard(answer=answer))
+        twiml = render_reply(line.settings, line.plan, HOOK, after, reply)
+        assert {*re.findall("<Number[^>]*>(.*?)</Number>", twiml)} <= CONFIGURED
+        assert "<Sip" not in twiml
 
 
 @pytest.mark.parametrize("to", [PREMIUM, "nobody", [PREMIUM], {"number": PREMIUM}, 5])
@@ -272,24 +284,25 @@ def test_an_answer_that_names_a_stranger_is_not_used(upstash: Upstash, to: objec
 
 
 def test_words_stay_words(upstash: Upstash) -> None:
-    """Markup in what a caller or a backend says is spoken, and never becomes a verb."""
+    """Markup of a caller is spoken, a backend's is left out, and neither becomes a verb."""
     evil = f"</Say><Dial><Number>{PREMIUM}</Number></Dial><Say>"
     with Backend(lambda _: says(evil)) as backend:
         line = Inside({**MENU, **upstash.settings, "BACKEND_URL": backend.url})
         said = line.post("/voice/process?turn=1&step=listen", webhook(SpeechResult=evil))
     assert judge(said.body.decode(), ORIGIN) == []
     assert dialled(said) == set()
-    assert b"&lt;Dial&gt;" in said.body
+    assert b"Dial" not in said.body
     plain = Inside({"FORWARD_TO": PERSON, **upstash.settings})
     said = plain.post("/voice/process?turn=1&step=reason", webhook(SpeechResult=evil))
     assert judge(said.body.decode(), ORIGIN) == []
     assert dialled(said) == {PERSON}
+    assert b"&lt;Dial&gt;" in said.body
 
 
 # --- what is told ---
 
 SECRETS: Final = {
-    "TWILIO_AUTH_TOKEN": "auth-token-0001,auth-token-0002",
+    "TWILIO_AUTH_TOKEN": "auth-hush-0001,auth-hush-0002",
     "TWILIO_API_KEY": "SK" + "3" * 32,
     "TWILIO_API_SECRET": "api-secret-0003",
     "BACKEND_TOKEN": "backend-token-0004",
@@ -326,7 +339,7 @@ def told(
         health = line.send("GET", "/healthz").body.decode()
         phone = Phone(
             ORIGIN,
-            token="auth-token-0002",
+            token="auth-hush-0002",
             deliver=line.deliver,
             caller=CALLER,
             account="AC" + "1" * 32,
@@ -384,7 +397,7 @@ def test_a_url_says_nothing_about_the_caller(told: Told) -> None:
     """What stands in proxies' logs is a turn and a step: no number, no word, no token."""
     for url in told.urls.splitlines():
         names = {*parse_qs(urlsplit(url).query)}
-        assert names <= {"turn", "step", "hold", "pushed"}
+        assert names <= {"turn", "step", "hold", "pushed", "began", "since"}
         assert "%2B1555" not in url
         assert "card" not in url
 
@@ -409,7 +422,8 @@ def test_the_health_page_says_that_it_is_well_and_nothing_else(upstash: Upstash)
     env = {**MENU, **SECRETS, "TWILIO_ACCOUNT_SID": "AC" + "1" * 32, **upstash.settings}
     line = Inside(env)
     answers = [line.send("GET", "/healthz?x=" + "y" * n) for n in range(50)]
-    assert {each.body for each in answers} == {b'{\n "ok": true,\n "problems": []\n}\n'}
+    well = b'{\n "ok": true,\n "problems": [],\n "release": "unknown"\n}\n'
+    assert {each.body for each in answers} == {well}
     assert {each.headers.get("Cache-Control") for each in answers} == {"no-store"}
     assert len(upstash.commands) <= 2
     names = {name for each in answers for name in each.headers}
@@ -563,7 +577,10 @@ def test_a_token_is_told_only_to_whom_it_is_meant_for(
 
 # --- what it is made of ---
 
-KNOWN: Final = {"flask", "functions_framework", "httpx", "twilio", "upstash_redis", "werkzeug"}
+KNOWN: Final = {
+    *("phone_line", "functions_framework", "twilio", "upstash_redis"),
+    *("click", "flask", "gunicorn", "httpx", "jinja2", "markupsafe", "werkzeug"),
+}
 DANGEROUS: Final = re.compile(
     r"\b(eval|exec|pickle|marshal|shelve|subprocess|os\.system|yaml|__import__|compile)\b\s*\("
     r"|verify\s*=\s*False|CERT_NONE|_create_unverified|check_hostname\s*=\s*False"
@@ -579,7 +596,8 @@ def imported(tree: ast.AST) -> set[str]:
 
 def test_production_code_comes_from_three_pinned_packages() -> None:
     """Beyond Python itself nothing is imported but them and what they are built upon."""
-    assert imported(ast.parse(SOURCE)) - sys.stdlib_module_names <= KNOWN
+    names = {name for tree in SOURCES.values() for name in imported(tree)}
+    assert names - sys.stdlib_module_names <= KNOWN
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     wanted = [line for line in lines if line and not line.startswith("#")]
     assert len(wanted) == 3
@@ -588,7 +606,7 @@ def test_production_code_comes_from_three_pinned_packages() -> None:
 
 def test_nothing_that_comes_in_is_ever_executed() -> None:
     """No eval, no pickle, no shell, and no TLS without a look at the certificate."""
-    code = ast.unparse(ast.parse(SOURCE))
+    code = "\n".join(map(ast.unparse, SOURCES.values()))
     found = [match[0] for match in DANGEROUS.finditer(code)]
     assert [each for each in found if not each.startswith("compile")] == []
 
@@ -598,14 +616,15 @@ def test_a_bug_is_told_to_nobody_but_the_log(
 ) -> None:
     """A caller hears an apology; neither the answer nor the log has the message of the error."""
 
-    class Broken(dict[str, main.Step]):
+    class Broken(dict[str, Step]):
         def get(self, *_: object) -> Any:  # noqa: ANN401 (it never returns)
             raise RuntimeError(f"{CALLER} said {WORDS}")
 
         __getitem__ = get
 
     line = Inside({**MENU, "STATE_FILE": str(tmp_path / "calls")})
-    line.line.plan = replace(line.line.plan, flow=Broken())
+    broken = replace(line.line.line.plan, flow=Broken())
+    line.line.line = replace(line.line.line, plan=broken)
     answer = line.post("/voice", webhook(SpeechResult=WORDS))
     assert (answer.status, answer.kind) == (200, "text/xml")
     assert in_twiml("apology") in answer.body.decode()

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 
-import main
+from phone_line.settings import read_settings
 from standins.inside import ORIGIN, TOKEN, Inside, judged, webhook
 from standins.sentences import say
 
@@ -18,15 +18,27 @@ GREETING: Final = say("greeting")
 GOOD: Final[Mapping[str, list[str]]] = {
     "TWILIO_AUTH_TOKEN": ["secret", "old,new", "old, new"],
     "PUBLIC_URL": ["https://line.example", "https://line.example/", "https://line.example:8443"],
-    "FORWARD_TO": ["+15550100099"],
-    "DEPARTMENTS": ["billing=+15550100001", "lost_and-found=+15550100001 B2=+15550100002"],
+    "FORWARD_TO": ["+15550100099", "+15550100098, +15550100099", "sip:desk@pbx.example.com"],
+    "DEPARTMENTS": [
+        "billing=+15550100001",
+        "lost_and-found=+15550100001 B2=+15550100002",
+        "billing=+15550100001,sip:desk@pbx.example.com cancel=+15550100002",
+    ],
+    "PRESS_1_TO_ACCEPT": ["0", "1"],
+    "RING_SECONDS": ["5", "60"],
+    "CALLER_ID": ["caller", "line", "+15550100099"],
     "BACKEND_URL": ["http://127.0.0.1:9/x?y=z", "https://backend.example"],
     "GREETING": ["Hello, {name} & friends!"],
     "VOICE": ["Polly.Amy-Neural", "Google.en-GB-Standard-A"],
-    "LANGUAGE": ["en-GB", "de-AT"],
+    "LANGUAGE": ["en-GB", "de-AT", "en-US es-US"],
     "SPEECH_TIMEOUT": ["1", "10", "auto"],
     "RESPONSE_DEADLINE": ["1", "4.5", "14"],
-    "HOURS": ["Mon-Fri 09:00-17:00 Europe/Berlin", "sat 00:00-24:00, SUN 10:00-11:30 UTC"],
+    "HOURS": [
+        "Mon-Fri 09:00-17:00 Europe/Berlin",
+        "sat 00:00-24:00, SUN 10:00-11:30 UTC",
+        "Mon 17:00-09:00 UTC",
+        "Fri-Mon 09:00-17:00 UTC",
+    ],
     "BLOCKED": ["anonymous", "+15550100001 +15550100002"],
     "CALLS_PER_HOUR": ["1", "50"],
     "ADMIN_TOKEN": ["a-long-enough-one"],
@@ -46,7 +58,18 @@ TYPOS: Final[Mapping[str, tuple[list[str], str]]] = {
         "https://line.example.com",
     ),
     "UPSTASH_REDIS_REST_URL": (["redis.example", "redis://redis.example", "ftp://"], "https://"),
-    "FORWARD_TO": (["5550100099", "+1 555 010 0099", "+0123456789", "+1", "me"], "+15550100001"),
+    "FORWARD_TO": (
+        [
+            *("5550100099", "+1 555 010 0099", "+0123456789", "+1", "me"),
+            ",".join(f"+1555010{number:04}" for number in range(11)),
+            *("+15550100099,+15550100099", "sip:desk", "sip:a b@pbx.example"),
+            "sip:a@pbx.example;b=c",
+        ],
+        "+15550100001",
+    ),
+    "RING_SECONDS": (["4", "61", "20 s"], "from 5 to 60"),
+    "CALLER_ID": (["me", "5550100099"], "caller, line"),
+    "PRESS_1_TO_ACCEPT": (["yes", "2"], "0 or 1"),
     "DEPARTMENTS": (
         [
             "billing",
@@ -60,7 +83,7 @@ TYPOS: Final[Mapping[str, tuple[list[str], str]]] = {
     "BACKEND_URL": (["backend", "ftp://backend", "https:///path", "https://h:0"], "://"),
     "GREETING": (["two\nlines", "x" * 1001], "line"),
     "VOICE": (["Polly Joanna", "<x>"], "Polly.Joanna"),
-    "LANGUAGE": (["english", "fr-FR", "en_US", "en"], "en-US"),
+    "LANGUAGE": (["english", "xx-US", "en_US", "en"], "en-US"),
     "SPEECH_MODEL": (["phone call"], "phone_call"),
     "SPEECH_TIMEOUT": (["0", "11", "1.5", "never", "-1"], "from 1 to 10, or auto"),
     "RESPONSE_DEADLINE": (["0", "15", "soon", "nan", "inf"], "1 to 14"),
@@ -70,14 +93,12 @@ TYPOS: Final[Mapping[str, tuple[list[str], str]]] = {
         [
             "09:00-17:00 UTC",
             "Mon 9-17 UTC",
-            "Mon 17:00-09:00 UTC",
-            "Fri-Mon 09:00-17:00 UTC",
             "Mon 09:00-17:00",
             "Mon 09:00-17:00 Nowhere/Land",
             "Mon 09:00-24:30 UTC",
             "Mon 09:00-17:00 ../etc",
         ],
-        "Mon-Fri 09:00-17:00 Europe/Berlin",
+        "",  # what is expected depends on what is wrong: see test_opening_hours.py
     ),
     "BLOCKED": (["5550100001", "+15550100001,+15550100002"], "phone numbers"),
     "CALLS_PER_HOUR": (["0", "51", "many", "1.0"], "from 1 to 50"),
@@ -94,7 +115,7 @@ HIDDEN: Final = {"UPSTASH_REDIS_REST_URL", "BACKEND_URL", "TWILIO_ACCOUNT_SID", 
 )
 def test_a_good_setting_is_no_problem(name: str, value: str) -> None:
     """What the documentation offers is understood, alone or with the token."""
-    assert main.read_settings({"TWILIO_AUTH_TOKEN": "secret", name: value}).problems == ()
+    assert read_settings({"TWILIO_AUTH_TOKEN": "secret", name: value}).problems == ()
 
 
 @pytest.mark.parametrize(
@@ -102,13 +123,19 @@ def test_a_good_setting_is_no_problem(name: str, value: str) -> None:
     [(name, value, wish) for name, (values, wish) in TYPOS.items() for value in values],
 )
 def test_a_typo_is_named_with_what_was_expected(name: str, value: str, expected: str) -> None:
-    """A problem has the variable, what was found there, and what would do."""
-    problems = main.read_settings({"TWILIO_AUTH_TOKEN": "secret", name: value}).problems
-    [said] = [problem for problem in problems if problem.startswith(f"{name} is ")]
-    shown = re.sub("[0-9]{6,}", lambda digits: main.masked(digits[0]), value[:60])
+    """A problem has the variable, what was found there, and what would do; no phone number."""
+    problems = read_settings({"TWILIO_AUTH_TOKEN": "secret", name: value}).problems
+    [said] = [problem for problem in problems if re.match(f"{name}( is |: )", problem)]
+    found, _, wish = said.partition("; expected ")
+    shown = value[:60]
+    if len(re.findall("[0-9]", shown)) > 4 and name != "HOURS":
+        shown = re.sub("[0-9]", "#", shown)
+        assert not re.search("[0-9]", found.removeprefix(name))
     hidden = name in HIDDEN or "@" in value
-    assert repr(shown) in said or (hidden and "not usable" in said)
-    assert expected in said.partition("; expected ")[2]
+    part_of_it = [part in value for part in re.findall("'(.*?)'", found)]
+    assert repr(shown) in found or (hidden and "not usable" in found) or part_of_it == [True]
+    assert expected in wish
+    assert wish
 
 
 @pytest.mark.parametrize(
@@ -169,15 +196,15 @@ def test_all_that_is_missing_is_named_at_once(log: Callable[[], list[dict[str, A
 )
 def test_settings_that_need_each_other_are_asked_for(env: dict[str, str], said: str) -> None:
     """Half of a pair is a problem that names the other half."""
-    [problem] = main.read_settings({"TWILIO_AUTH_TOKEN": "secret", **env}).problems
+    [problem] = read_settings({"TWILIO_AUTH_TOKEN": "secret", **env}).problems
     assert said in problem
 
 
 def test_the_domain_of_railway_is_the_origin() -> None:
     """RAILWAY_PUBLIC_DOMAIN stands in for PUBLIC_URL, and gives way to it."""
     env = {"TWILIO_AUTH_TOKEN": "secret", "RAILWAY_PUBLIC_DOMAIN": "line.up.example"}
-    assert main.read_settings(env).public_url == "https://line.up.example"
-    assert main.read_settings(env | {"PUBLIC_URL": ORIGIN}).public_url == ORIGIN
+    assert read_settings(env).public_url == ("https://line.up.example",)
+    assert read_settings(env | {"PUBLIC_URL": ORIGIN}).public_url == (ORIGIN,)
 
 
 @pytest.mark.parametrize("deadline", ["1", "4.5", "9"])
@@ -197,5 +224,5 @@ def test_without_redis_railway_answers_no_call(file: Path) -> None:
 @pytest.mark.parametrize("name", [":memory:", ":"])
 def test_a_store_in_memory_is_no_store(name: str) -> None:
     """Each thread would have cells of its own, so the operator is told to name a file."""
-    settings = main.read_settings({"TWILIO_AUTH_TOKEN": TOKEN, "STATE_FILE": name})
+    settings = read_settings({"TWILIO_AUTH_TOKEN": TOKEN, "STATE_FILE": name})
     assert any("STATE_FILE" in problem for problem in settings.problems)

@@ -8,8 +8,10 @@ from urllib.parse import urlencode
 
 import pytest
 from flask import Request
+from werkzeug.exceptions import Forbidden
 
-import main
+from phone_line.settings import read_settings
+from phone_line.webhook import verify_request
 from standins.inside import FORM, ORIGIN, TOKEN, Inside, environ, judged, stored, webhook
 from standins.sentences import in_twiml
 from standins.upstash import Upstash
@@ -93,7 +95,8 @@ def test_a_refusal_is_logged_without_what_was_sent(
 ) -> None:
     """The log has the URL and the names of the fields, to find the cause, but no values."""
     form = webhook(SpeechResult="my secret")
-    line.send("POST", "/voice", urlencode(form).encode(), {"Content-Type": FORM})
+    headers = {"Content-Type": FORM, "X-Forwarded-Proto": "https"}
+    line.send("POST", "/voice", urlencode(form).encode(), headers)
     [entry] = log()
     assert entry["url"] == ORIGIN + "/voice"
     assert "SpeechResult" in entry["fields"]
@@ -159,13 +162,13 @@ def test_signatures_of_twilio_are_accepted(
     """The published examples of Twilio and its libraries pass, with ports, repeats and blanks."""
     scheme, _, host = origin.partition("://")
     headers = {"Host": host, "X-Forwarded-Proto": scheme, "Content-Type": FORM}
-    settings = main.read_settings({"TWILIO_AUTH_TOKEN": "12345"})
+    settings = read_settings({"TWILIO_AUTH_TOKEN": "12345"})
     body = urlencode(form).encode()
     signed = environ("POST", target, body, headers | {"X-Twilio-Signature": signature})
-    assert main.verify(settings, Request(signed)) == (origin, dict(reversed(form)))
+    assert verify_request(settings, Request(signed)) == (origin, dict(reversed(form)))
     other = environ("POST", target + "&", body, headers | {"X-Twilio-Signature": signature})
-    with pytest.raises(main.Rejected):
-        main.verify(settings, Request(other))
+    with pytest.raises(Forbidden):
+        verify_request(settings, Request(other))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +275,9 @@ def reached(here: Inside, origin: str, headers: Mapping[str, str]) -> Answer:
 def test_the_origin_is_the_one_that_twilio_called(
     public: str, headers: dict[str, str], tmp_path: Path
 ) -> None:
-    """Capitals count, as in the signature, and of a list of proxies the first was called."""
+    """Capitals do not matter in a host, nor does https's own port; the first proxy was called."""
     here = Inside({"PUBLIC_URL": public, "STATE_FILE": str(tmp_path / "calls")})
-    assert reached(here, "https://Line.Example", headers).status == 200
-    assert reached(here, "https://line.example", headers).status == 403
+    for origin in ("https://Line.Example", "https://line.example", "https://line.example:443"):
+        assert reached(here, origin, headers).status == 200
+    for other in ("https://line.example:444", "https://lime.example", "http://line.example"):
+        assert reached(here, other, headers).status == 403

@@ -17,6 +17,7 @@ from typing import Final
 import httpx
 import pytest
 
+from phone_line.push import SILENCE
 from standins.backend import ORIGIN, Backend, Caller, Question, Reply, says, together, until
 from standins.inside import Inside
 from standins.instance import ROOT, Instance
@@ -201,7 +202,6 @@ MISDEEDS: Final[dict[str, Callable[[Question], Reply]]] = {
     "cuts": lambda _: Reply(b"", cut=True),
     "answers HTML": lambda _: Reply(b"<!doctype html><title>Hi</title>", 200, "text/html"),
     "answers five megabytes": lambda _: Reply(b'{"say": "' + b"a" * 5_000_000 + b'"}'),
-    "has no then": lambda _: Reply(b'{"say": "hello"}'),
     "invents a then": lambda _: says("hello", "sing"),
     "answers a list": lambda _: Reply(b"[1, 2]"),
     "nests deeply": lambda _: Reply(b"[" * 100_000),
@@ -210,11 +210,9 @@ MISDEEDS: Final[dict[str, Callable[[Question], Reply]]] = {
 }
 AFTER_ALL: Final[Mapping[str, tuple[Callable[[Question], Reply], str]]] = {
     "mends": (mends, "line: Here at last."),
+    "has no then": (lambda _: Reply(b'{"say": "hello"}'), "line: hello"),
     "talks a lot": (lambda _: says("long " * 2_000), "line: long long"),
-    "garbles": (
-        lambda _: says(GARBLED),
-        "line: Bell , escape [31m, nul , and <Dial>+15550666</Dial> end.",
-    ),
+    "garbles": (lambda _: says(GARBLED), "line: Bell, escape 31m, nul, and +15550666 end."),
 }
 REFUSALS: Final = {"knows us not": 401, "has moved": 404, "dislikes the question": 422}
 
@@ -222,7 +220,7 @@ REFUSALS: Final = {"knows us not": 401, "has moved": 404, "dislikes the question
 ATTEMPTS: Final[dict[str, tuple[int, int]]] = {
     "cuts": (5, 10),  # a kept connection may have died: then a fresh one is tried at once
     "mends": (3, 3),
-    **dict.fromkeys(("talks a lot", "garbles", *REFUSALS), (1, 1)),
+    **dict.fromkeys(("has no then", "talks a lot", "garbles", *REFUSALS), (1, 1)),
 }
 
 
@@ -665,7 +663,9 @@ def test_a_push_that_fails_costs_at_most_the_pause(upstash: Upstash, api: Twilio
         took = caller.moment("line: Only once.") - caller.moment("caller: think")
         print(f"{name}: {len(api.pushes_of(caller.call_sid))} pushes, answered after {took:.2f} s")
         assert caller.times("line: Only once.") == 1, name
-        assert took < 3 + 9 + LATE, name
+        assert took < 3 + 4 + SILENCE + LATE, (
+            name
+        )  # the thought, a pause, and the silence of a loser
     quick = lines["too many requests"]
     assert len(api.pushes_of(quick.call_sid)) == 2
     assert quick.moment("line: Only once.") - quick.moment("caller: think") < 3 + 1.5 + LATE
@@ -677,7 +677,7 @@ def test_a_push_that_fails_costs_at_most_the_pause(upstash: Upstash, api: Twilio
 
 
 def test_redis_that_goes_away_in_mid_thought_loses_nobody(upstash: Upstash, api: TwilioApi) -> None:
-    """Asked once within the deadline, else a person; a hold goes on, if not for ever."""
+    """Asked once within the deadline, else a person; a hold goes on, however often it is looked."""
     ready = threading.Event()
 
     def decide(question: Question) -> Reply:
@@ -696,16 +696,21 @@ def test_redis_that_goes_away_in_mid_thought_loses_nobody(upstash: Upstash, api:
         together(lambda: deep.say("deep"), lambda: hurried.say("deep"))
         upstash.fault = lambda _: "hang"
         together(
-            lambda: quick.say("quick"), lambda: slow.say("slow"), deep.phone.wait, hurried.hold
+            lambda: quick.say("quick"),
+            lambda: slow.say("slow"),
+            deep.phone.wait,
+            lambda: hurried.phone.wait(5),
         )
         assert (deep.phone.state, deep.held) == ("hold", 2)
+        assert (hurried.phone.state, hurried.held) == ("hold", 6)
         upstash.fault = None
         upstash.release()
         ready.set()
         deep.hold()
+        hurried.hold()
     assert quick.times("line: Here you are.") == 1
-    assert slow.times(f"line dials {PERSON}") == hurried.times(f"line dials {PERSON}") == 1
-    assert deep.times("line: Here you are.") == 1
+    assert slow.times(f"line dials {PERSON}") == 1
+    assert deep.times("line: Here you are.") == hurried.times("line: Here you are.") == 1
     assert all(len(backend.of(caller)) == 1 for caller in (quick, slow, deep, hurried))
     assert all(caller.slowest < 2.5 + LATE for caller in (quick, slow, deep, hurried))
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pytest
 
+from standins.backend import slow_backend
 from standins.inside import ORIGIN, Inside, judged, stored, webhook
 from standins.upstash import Upstash, once
 from standins.webhooks import Answer
@@ -74,14 +75,15 @@ MENU: Final = {"DEPARTMENTS": "billing=+15550100001 sales=+15550100002", "FORWAR
 
 
 def test_a_call_has_an_end(file: Path) -> None:
-    """A caller who only ever repeats is connected before turn 100, and may leave a message."""
-    line = Inside({"FORWARD_TO": PERSON, "STATE_FILE": str(file)})
-    phone = line.phone()
-    phone.ring()
-    turns = 0
-    while phone.state == "gather":
-        phone.press("*")
-        turns += 1
+    """A caller who only ever asks is connected before turn 100, and may leave a message."""
+    with slow_backend(0) as backend:
+        env = {"FORWARD_TO": PERSON, "BACKEND_URL": backend.url, "STATE_FILE": str(file)}
+        phone = Inside(env).phone()
+        phone.ring()
+        turns = 0
+        while phone.state == "gather":
+            phone.say("a ticket")
+            turns += 1
     assert 90 < turns < 100
     assert phone.state == "dial"
     phone.callee("no-answer")

@@ -3,6 +3,8 @@
     phone = Phone(instance.url, token="secret")
     phone.ring()                    # plays until the caller has to do something
     phone.say("billing please")     # or press("1"), silent(), callee("busy"), wait(), hang_up()
+    phone.callee("completed")       # hears the whisper, presses 1, talks; or step by step:
+    phone.pick_up()                 # then callee_presses("1"), callee_silent(), callee_hangs_up()
     assert phone.heard == ["Connecting you."] and phone.state == "dial" and not phone.broken
 
 Like Twilio it sends every usual field, signs each webhook, obeys the connection overrides in a
@@ -14,7 +16,8 @@ is written to `transcript`, one event per line (transcript.py plays such lines a
 Where Twilio's documentation is silent: a connection cut without an answer counts as a read timeout;
 the fallback is asked with ErrorUrl but without the failed webhook's own fields; `<Dial action>` is
 also asked when the caller hangs up first, and its answer is ignored; a rejected call is reported as
-busy or no-answer. Not played: cookies, GET, HTTP redirects, a `<Number>`'s whisper.
+busy or no-answer; a Dial with a wrong callerId fails at once. Not played: cookies, GET, HTTP
+redirects. What a phone hears that the line rings stands in callee.py.
 """
 
 import contextlib
@@ -24,7 +27,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -33,10 +36,20 @@ from typing import Final, NamedTuple
 from urllib.parse import urldefrag, urljoin, urlsplit
 from xml.etree.ElementTree import Element
 
-from standins.twiml import MOST_BYTES, Problem, judge, parse, words
+from standins.callee import ORDINALS, Callee
+from standins.twiml import (
+    MOST_BYTES,
+    Problem,
+    judge,
+    judge_caller_id,
+    judge_screening,
+    parse,
+    words,
+)
 from standins.webhooks import (
     LIMITS,
     Answer,
+    Ask,
     Deliver,
     Failed,
     Fields,
@@ -83,13 +96,6 @@ class Webhook:
         return dict(self.fields)
 
 
-class Ask(NamedTuple):
-    """Where the next document comes from, with the fields that the last verb adds."""
-
-    url: str
-    fields: Sequence[tuple[str, str]] = ()
-
-
 class Retried(NamedTuple):
     """The answer to a repeated webhook, and whether its body was the first one's."""
 
@@ -104,7 +110,6 @@ class NotNow(Exception):
 PLACES: Final = {"From": ("SPRINGFIELD", "IL", "62701", "US"), "To": ("", "", "", "US")}
 ALIASES: Final = {"Caller": "From", "Called": "To"}
 OUTCOMES: Final = {
-    "completed": "callee answers",
     "busy": "callee is busy",
     "no-answer": "callee does not answer",
     "failed": "callee fails",
@@ -127,7 +132,7 @@ def seconds_to_say(text: str) -> float:
 
 
 class Phone:
-    """One call. `state` says what it waits for: new gather dial record hold ended."""
+    """One call. `state` says what it waits for: new gather dial screening record hold ended."""
 
     def __init__(
         self,
@@ -143,8 +148,12 @@ class Phone:
         clock: Clock | None = None,
         fallback: str | None = "/voice/fallback" + OVERRIDES,
         status: str | None = "/voice/status" + OVERRIDES,
+        own: Sequence[str] = (),
     ) -> None:
-        """`url` is the line's origin, or its whole voice URL; `say` is told every event."""
+        """`url` is the line's origin, or its whole voice URL; `say` is told every event.
+
+        `own` are further numbers of the account, which a Dial may show.
+        """
         whole = urlsplit(url).path.strip("/") != ""
         self.url = url if whole else urljoin(url, "/voice/inbound" + OVERRIDES)
         self.fallback = fallback and urljoin(self.url, fallback)
@@ -165,6 +174,9 @@ class Phone:
         self._turn, self._playing = threading.RLock(), False
         self._pushed: Ask | None = None
         self._gone = False
+        self.own = (called, *own)
+        self.callees: list[Callee] = []
+        self._talk = TALK_SECONDS
 
     # -- what the caller does --
 
@@ -217,15 +229,62 @@ class Phone:
         return self._run(self._nothing())
 
     def callee(self, outcome: str, duration: int = TALK_SECONDS) -> list[str]:
-        """Ends a Dial: completed (after `duration` seconds), busy, no-answer, failed, canceled."""
+        """Ends a Dial: completed (after `duration` seconds), busy, no-answer, failed, canceled.
+
+        Who is asked to take the call presses 1. "voicemail" is a mailbox that answers.
+        """
+        if outcome == "completed":
+            self.pick_up(duration)
+            return self.callee_presses("1") if self.state == "screening" else self.heard
+        if outcome == "voicemail":
+            return self.mailbox()
         self._expect("dial")
-        talked = outcome == "completed"
-        length = f" ({duration} s)" if talked and duration != TALK_SECONDS else ""
-        self._input(OUTCOMES[outcome] + length)
-        rang = self._number("timeout", 30) if outcome == "no-answer" else 4
-        self.clock.tick(rang + (duration if talked else 0))
-        fields = self._dialled(outcome, duration if talked else None)
-        return self._run(self._onward(fields) if "action" in self._verb.attrib else None)
+        self._input(OUTCOMES[outcome])
+        self.clock.tick(self._number("timeout", 30) if outcome == "no-answer" else 4)
+        if any(callee.state != "rings" for callee in self.callees):
+            outcome = "completed"  # one was picked up, and the call was not taken there
+        return self._end_dial(outcome)
+
+    def pick_up(self, duration: int = TALK_SECONDS, which: int | None = None) -> list[str]:
+        """Somebody answers and hears the whisper, if there is one; else they talk at once.
+
+        `which` of the Dial's phones, from 0; else the first one that rings.
+        """
+        length = f" ({duration} s)" if duration != TALK_SECONDS else ""
+        answers = "callee answers" if which is None else f"the {ORDINALS[which]} phone answers"
+        callee = self._ringing(which)
+        self._talk = duration
+        self._input(answers + length)
+        return self._screen(callee, callee.pick_up)
+
+    def mailbox(self, which: int | None = None) -> list[str]:
+        """A mailbox answers: it listens to the whisper, presses nothing, and records the rest."""
+        callee = self._ringing(which)
+        whose = "callee" if which is None else f"the {ORDINALS[which]} phone"
+        self._talk = TALK_SECONDS
+        self._input(f"{whose}'s voicemail answers")
+        heard = self._screen(callee, callee.pick_up)
+        while callee.state == "asked" and self.state == "screening":
+            heard = self._screen(callee, callee.wait)
+        return heard
+
+    def callee_presses(self, keys: str) -> list[str]:
+        """Whoever picked up presses keys at the question."""
+        callee = self._screened()
+        self._input(f"callee presses {keys}")
+        return self._screen(callee, lambda: callee.press(keys))
+
+    def callee_silent(self) -> list[str]:
+        """Whoever picked up does nothing until the line stops waiting."""
+        callee = self._screened()
+        self._input("callee is silent")
+        return self._screen(callee, callee.wait)
+
+    def callee_hangs_up(self) -> list[str]:
+        """Whoever picked up hangs up before taking the call."""
+        callee = self._screened()
+        self._input("callee hangs up")
+        return self._screen(callee, callee.hang_up)
 
     def leave_message(self, seconds: int = MESSAGE_SECONDS, key: str = "") -> list[str]:
         """Speaks after the beep and stays on the line; silence, or `key`, ends the recording."""
@@ -251,7 +310,11 @@ class Phone:
             return self.heard
         self._input("caller hangs up")
         self.call_status = "completed"
-        parting = {"record": self._recorded(recorded, "hangup"), "dial": self._dialled("canceled")}
+        dialled = self._dialled("canceled")
+        parting = {"record": self._recorded(recorded, "hangup"), "dial": dialled}
+        parting["screening"] = dialled
+        for callee in self.callees:
+            callee.hang_up()
         with contextlib.suppress(Failed):
             if fields := parting.get(self.state) if "action" in self._verb.attrib else None:
                 self._fetch(Ask(self._target(), fields))
@@ -318,7 +381,7 @@ class Phone:
         self.heard, self._idle = [], 0
         self.tell(event)
 
-    def _find(self, problem: Problem) -> None:
+    def find(self, problem: Problem) -> None:
         (self.broken if problem.broken else self.warned).append(problem)
         self.tell(f"# {'broken' if problem.broken else 'warning'} {problem}")
 
@@ -402,10 +465,18 @@ class Phone:
         return None
 
     def _play_dial(self, verb: Element) -> Ask | None:
-        numbers = [words(number) for number in verb.iter("Number")] or [words(verb)]
-        self.tell(f"line dials {', '.join(numbers)}")
+        targets = [*verb] or [verb]
+        self.tell(f"line dials {', '.join(map(words, targets))}")
         self._wait("dial", verb)
-        return None
+        shown = verb.get("callerId", self.caller)
+        self.callees = [Callee(self, target, self._here, shown) for target in targets]
+        wrong = judge_caller_id(verb, self.caller, self.own)
+        for problem in wrong:
+            self.find(problem)
+        if not wrong:
+            return None
+        self.state = "playing"
+        return self._onward(self._dialled("failed")) if "action" in verb.attrib else None
 
     def _play_record(self, verb: Element) -> Ask | None:
         self.tell("line records")
@@ -445,11 +516,66 @@ class Phone:
         try:
             answer = self._fetch(Ask(url, report), voice=False)
         except Failed as failed:
-            self._find(Problem(15003, f"the status callback failed: {failed.words}", broken=False))
+            self.find(Problem(15003, f"the status callback failed: {failed.words}", broken=False))
             return
         if answer.status != 204 and answer.kind not in {"text/xml", "application/xml"}:
             words = f"the status callback was answered {answer.status} {answer.kind}"
-            self._find(Problem(15003, words, broken=False))
+            self.find(Problem(15003, words, broken=False))
+
+    # -- the phones that a Dial rings --
+
+    def _ringing(self, which: int | None) -> Callee:
+        """One of the Dial's phones that still rings."""
+        self._expect("dial")
+        wanted = self.callees if which is None else self.callees[which : which + 1]
+        found = [callee for callee in wanted if callee.state == "rings"]
+        if not found:
+            raise NotNow("that phone does not ring")
+        return found[0]
+
+    def _screened(self) -> Callee:
+        """The phone that was picked up and is asked for a key."""
+        self._expect("screening")
+        return next(callee for callee in self.callees if callee.state == "asked")
+
+    def _screen(self, callee: Callee, act: Callable[[], None]) -> list[str]:
+        """Lets a callee act; then they talk, the others ring on, or the Dial is over."""
+        with self._turn:
+            self._playing = True
+            try:
+                act()
+            finally:
+                self._playing = False
+            self._go_on(callee)
+        self._follow_push()
+        return self.heard
+
+    def _go_on(self, callee: Callee) -> None:
+        if self._interrupted:
+            self._run(None)
+        elif callee.state == "asked":
+            self.state = "screening"
+        elif callee.state == "joined":
+            self.clock.tick(self._talk)
+            self._end_dial("completed", self._talk, callee)
+        elif any(each.state == "rings" for each in self.callees):
+            self.state = "dial"
+        else:
+            self._end_dial("completed", None, callee)
+
+    def _end_dial(
+        self, outcome: str, duration: int | None = None, callee: Callee | None = None
+    ) -> list[str]:
+        """The Dial is over: its action is told, else the next verb is played."""
+        fields = self._dialled(outcome, duration, callee)
+        return self._run(self._onward(fields) if "action" in self._verb.attrib else None)
+
+    def screen(self, ask: Ask, fields: Mapping[str, str]) -> list[Element]:
+        """The verbs of a document for a phone that was picked up. Raises Failed."""
+        answer = self._fetch(ask, leg=fields)
+        if len(answer.body) > MOST_BYTES:
+            raise Failed(11750, "the answer is larger than 64 kB")
+        return self._verbs(answer, urldefrag(ask.url).url, screening=True)
 
     # -- the answers to verbs --
 
@@ -478,12 +604,14 @@ class Phone:
             self.clock.tick(self._number("timeout", 5))
         return taken[:most], taken[:most] + (ended if len(taken) < most else "")
 
-    def _dialled(self, outcome: str, duration: int | None = None) -> Fields:
+    def _dialled(
+        self, outcome: str, duration: int | None = None, callee: Callee | None = None
+    ) -> Fields:
         length = [] if duration is None else [("DialCallDuration", str(duration))]
         bridged = "true" if duration is not None else "false"
         return [
             ("DialCallStatus", outcome),
-            ("DialCallSid", "CA" + uuid.uuid4().hex),
+            ("DialCallSid", callee.call_sid if callee else "CA" + uuid.uuid4().hex),
             *length,
             ("DialBridged", bridged),
         ]
@@ -505,7 +633,7 @@ class Phone:
         self.hops += self.call_status != "ringing"
         self._idle += 1
         if self._idle > IDLE_DOCUMENTS:
-            self._find(Problem(0, f"{IDLE_DOCUMENTS} documents without a pause: a Redirect loop"))
+            self.find(Problem(0, f"{IDLE_DOCUMENTS} documents without a pause: a Redirect loop"))
             self._end(APOLOGY)
             return []
         if self.trial and self.hops > TRIAL_HOPS:
@@ -519,13 +647,13 @@ class Phone:
 
     def _fall_back(self, ask: Ask, failed: Failed) -> list[Element]:
         bare = urldefrag(ask.url).url
-        self._find(Problem(failed.code, f"{failed.words} (from {bare})"))
+        self.find(Problem(failed.code, f"{failed.words} (from {bare})"))
         if self.fallback and not self._interrupted:
             blame = [("ErrorCode", str(failed.code)), ("ErrorUrl", bare)]
             try:
                 return self._read(Ask(self.fallback, blame))
             except Failed as again:
-                self._find(Problem(again.code, f"the fallback failed as well: {again.words}"))
+                self.find(Problem(again.code, f"the fallback failed as well: {again.words}"))
         if not self._interrupted:
             self._end(APOLOGY)
         return []
@@ -544,7 +672,7 @@ class Phone:
         self.call_status = "in-progress"
         return verbs
 
-    def _verbs(self, answer: Answer, url: str) -> list[Element]:
+    def _verbs(self, answer: Answer, url: str, *, screening: bool = False) -> list[Element]:
         """Reads an answer as Twilio does, by its Content-Type; judges TwiML on the way."""
         text = answer.body.decode("utf-8", "replace")
         if not answer.kind:
@@ -558,13 +686,18 @@ class Phone:
             if answer.kind != "text/plain":
                 raise Failed(root.code, root.words)
             return [_element("Say", text), Element("Hangup")]
-        for problem in judge(text, url):
-            self._find(problem)
+        for problem in judge_screening(text) if screening else judge(text, url):
+            self.find(problem)
         return list(root)
 
-    def _fetch(self, ask: Ask, *, voice: bool = True) -> Answer:
-        """Delivers one webhook: as often as its overrides allow, within 15 seconds altogether."""
-        limits, webhook = Limits.of(ask.url), self._webhook(ask)
+    def _fetch(
+        self, ask: Ask, *, voice: bool = True, leg: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Delivers one webhook: as often as its overrides allow, within 15 seconds altogether.
+
+        `leg` has the fields in which a webhook of another leg than the caller's differs.
+        """
+        limits, webhook = Limits.of(ask.url), self._webhook(ask, leg or {})
         left = min(limits.tt, TRIAL_SECONDS) if self.trial else limits.tt
         if voice:
             self.last_webhook = webhook
@@ -610,9 +743,9 @@ class Phone:
             raise Failed(11217, words, f"{answer.status // 100}xx", answer.seconds)
         return answer
 
-    def _webhook(self, ask: Ask) -> Webhook:
+    def _webhook(self, ask: Ask, leg: Mapping[str, str]) -> Webhook:
         url = urldefrag(ask.url).url
-        fields = sorted([*self._usual().items(), *ask.fields])
+        fields = sorted([*self._usual(leg).items(), *ask.fields])
         headers = {
             "User-Agent": "TwilioProxy/1.1",
             "Accept": "*/*",
@@ -624,7 +757,7 @@ class Phone:
         }
         return Webhook(url, fields, headers)
 
-    def _usual(self) -> dict[str, str]:
+    def _usual(self, leg: Mapping[str, str]) -> dict[str, str]:
         """The fields of every webhook, blanks included."""
         usual = {
             "AccountSid": self.account,
@@ -634,6 +767,7 @@ class Phone:
             "Direction": "inbound",
             "From": self.caller,
             "To": self.called,
+            **leg,
         }
         for end, (city, region, code, country) in PLACES.items():
             place = {"City": city, "State": region, "Zip": code, "Country": country}

@@ -5,11 +5,12 @@
     answer = line.post("/voice/inbound", fields)    # one webhook, signed as Twilio signs
     answer = line.send("GET", "/healthz")               # any request, byte for byte
 
-A request reaches `main.Line` as gunicorn would bring it: with the target as it came in RAW_URI, and
-with the path decoded. Several of these in one process are several instances: they share nothing but
-the store that they are told to use.
+A request reaches `main.PhoneLine` as gunicorn would bring it: with the target as it came in
+RAW_URI, and with the path decoded. Several of these in one process are several instances: they
+share nothing but the store that they are told to use.
 """
 
+import re
 import sqlite3
 import threading
 import time
@@ -23,6 +24,8 @@ from urllib.parse import unquote_to_bytes, urldefrag, urlencode, urlsplit
 
 from flask import Request
 
+import main
+from phone_line.cells import Cells
 from standins.backend import Backend
 from standins.call import Phone
 from standins.twiml import judge
@@ -65,7 +68,7 @@ class Inside:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = {"TWILIO_AUTH_TOKEN": TOKEN, "PUBLIC_URL": ORIGIN} | dict(env)
-        self.line = main.Line(self.env)
+        self.line = main.PhoneLine(self.env)
 
     def send(
         self, method: str, target: str, body: bytes = b"", headers: Mapping[str, str] | None = None
@@ -111,7 +114,7 @@ def replace_cell(path: Path, call_sid: str, turn: int, value: str) -> None:
 
 def fill_cell(here: Inside, cell: str, value: str) -> None:
     """Fills an empty cell with whatever."""
-    assert main.Cells(here.line.store, time.monotonic() + 2).settle(cell, value) == value
+    assert Cells(here.line.line.store, time.monotonic() + 2).settle(cell, value) == value
 
 
 @contextmanager
@@ -146,6 +149,12 @@ def judged(answer: Answer, target: str = "/") -> str:
     twiml = answer.body.decode()
     assert judge(twiml, ORIGIN + target) == []
     return twiml
+
+
+def dialled(said: str | bytes) -> list[str]:
+    """The phones that a document rings, in order; none if it dials nobody."""
+    twiml = said.decode() if isinstance(said, bytes) else said
+    return re.findall("<(?:Number|Sip)[^>]*>([^<]*)</", twiml)
 
 
 def line_with(upstash: Upstash, backend: Backend, **env: str) -> Inside:

@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -52,7 +52,12 @@ def free_port() -> int:
 
 
 class Instance:
-    """A running function: answers at `url` from construction until `kill` or `stop`."""
+    """A running function: answers at `url` from construction until `kill` or `stop`.
+
+    `program` is what Python runs; a subclass may run the function with something in its place.
+    """
+
+    program: Sequence[str] = ("main.py",)
 
     def __init__(self, env: Mapping[str, str], port: int = 0) -> None:
         self.port = port or free_port()
@@ -82,7 +87,7 @@ class Instance:
         self.kill()
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "main.py"],
+                [sys.executable, *self.program],
                 cwd=ROOT,
                 env=self._env,
                 stdin=subprocess.DEVNULL,

@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-import main
-from main import Answer, Call, Heard, Plan, Settings
+from phone_line.line import build_plan
+from phone_line.plan import Plan
+from phone_line.records import Answer, Call, Heard
+from phone_line.settings import Settings, read_settings
+from phone_line.webhook import Webhook
 
 FORWARD: Final = {"FORWARD_TO": "+15550100099"}
 MENU: Final = {"DEPARTMENTS": "billing=+15550100001 lost_and-found=+15550100002"}
@@ -36,9 +39,11 @@ class Line(NamedTuple):
 
 
 def line_of(env: Mapping[str, str]) -> Line:
-    known = main.read_settings({"TWILIO_AUTH_TOKEN": "secret", **env})
+    known = read_settings({"TWILIO_AUTH_TOKEN": "secret", **env})
     assert known.problems == ()
-    return Line(known, Plan(main.flow(known), known.words, known.numbers))
+    plan, faults = build_plan(known)
+    assert faults == []
+    return Line(known, plan)
 
 
 def at(step: str, turn: int = 3, *, misses: int = 0, guess: str = "", prompt: str = "") -> Call:
@@ -56,3 +61,6 @@ def told(say: str = "", then: str = "listen", to: str = "", *, failed: bool = Fa
 
 
 SILENCE: Final = Heard()
+HOOK: Final = Webhook(  # whose answer is rendered
+    "CA" + "0" * 32, "+15557654321", "+15550001111", "https://line.example", SILENCE
+)

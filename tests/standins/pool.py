@@ -14,14 +14,15 @@ from itertools import cycle
 from typing import Final
 
 from standins.inside import Inside
+from standins.sink import Sink
 from standins.transcript import Transcript
 from standins.webhooks import Answer, Fields
 
 KILLED: Final = "instance is killed"
 
 
-def settings_of(call: Transcript) -> dict[str, str]:
-    """The settings of a transcript, with yesterday's weekday filled in.
+def settings_of(call: Transcript, sink: Sink | None = None) -> dict[str, str]:
+    """The settings of a transcript, with yesterday's weekday filled in, and the owner's `sink`.
 
     A ValueError if the call needs a backend: nobody plays one.
     """
@@ -31,7 +32,10 @@ def settings_of(call: Transcript) -> dict[str, str]:
             "a call that needs a backend is a test like those in tests/line/test_slow_work.py"
         )
     weekday = (datetime.now(UTC) - timedelta(days=1)).strftime("%a")
-    return {name: value.replace("Yesterday", weekday) for name, value in call.settings.items()}
+    found = {name: value.replace("Yesterday", weekday) for name, value in call.settings.items()}
+    if sink and call.tells_owner:
+        found["NOTIFY_URL"] = sink.url
+    return found
 
 
 class Pool:

@@ -8,44 +8,26 @@
 Whoever changes a sentence of the line breaks no test that does so.
 """
 
-import ast
-from collections.abc import Mapping
+import re
+from functools import cache
 from pathlib import Path
 from typing import Final
 from xml.sax.saxutils import escape
 
-from standins.instance import ROOT
+from phone_line.words import Words, languages, read_words
 
-Words = Mapping[str, Mapping[str, str]]  # language: name: sentence
-
-
-def read_words() -> Words:
-    """The table of sentences in main.py, without running it."""
-    module = ast.parse((ROOT / "main.py").read_text(encoding="utf-8"))
-    for node in module.body:
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "WORDS" and node.value:
-            words: Words = ast.literal_eval(node.value)
-            return words
-    raise ValueError("main.py has no table WORDS")
+LANGUAGES: Final = languages()
 
 
-WORDS: Final = read_words()
-
-
-def change_sentence(root: Path, language: str, name: str, sentence: str) -> None:
-    """Changes a sentence as an owner would, in the copy of the tree at `root`."""
-    source = root / "main.py"
-    text = source.read_text(encoding="utf-8")
-    start, block, rest = text.partition(f'    "{language}": {{\n')
-    before = f'"{name}": "{WORDS[language][name]}"'
-    assert before in rest, before
-    after = rest.replace(before, f'"{name}": "{sentence}"', 1)
-    source.write_text(start + block + after, encoding="utf-8")
+@cache
+def words_of(language: str) -> Words:
+    """The words of a language, as its first region speaks it."""
+    return read_words(language)
 
 
 def say(name: str, language: str = "en", /, **blanks: str) -> str:
     """A sentence as the line says it, with its blanks filled in."""
-    return WORDS[language][name].format(**blanks)
+    return words_of(language).sentences[name].format(**blanks)
 
 
 def in_twiml(name: str, language: str = "en", /, **blanks: str) -> str:
@@ -55,4 +37,14 @@ def in_twiml(name: str, language: str = "en", /, **blanks: str) -> str:
 
 def say_in_every_language(name: str) -> list[str]:
     """A sentence that has no blanks, in each language of the line."""
-    return [words[name] for words in WORDS.values()]
+    return [say(name, language) for language in LANGUAGES]
+
+
+def change_sentence(root: Path, language: str, name: str, sentence: str) -> None:
+    """Changes a sentence as an owner would, in the copy of the tree at `root`."""
+    file = root / "phone_line" / "words" / f"{language}.toml"
+    text = file.read_text(encoding="utf-8")
+    line = re.compile(rf'^{re.escape(name)} = ".*"', re.MULTILINE)
+    assert line.search(text), name
+    changed = line.sub(lambda _: f'{name} = "{sentence}"', text, count=1)
+    file.write_text(changed, encoding="utf-8")

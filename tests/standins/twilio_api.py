@@ -9,6 +9,9 @@ for api.twilio.com with a certificate of its own, which that process is told to 
         ...
         assert [push.url for push in api.pushes] == [...]
 
+`relay` is the origin of another program that answers in its place (tools/test_emulate.py). What the
+API tells of an account, its numbers and the calls that it makes stands in twilio_account.py.
+
 Source: https://www.twilio.com/docs/voice/api/call-resource#update-a-call-resource and
 https://www.twilio.com/docs/api/errors for the bodies of errors.
 """
@@ -22,6 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final, NamedTuple, Self, cast
@@ -65,10 +69,26 @@ class Api(BaseHTTPRequestHandler):
         if not found or self.headers.get("Authorization") != api.authorization:
             return self.refuse("404" if not found else "401")
         push = Push(found[2], form.get("Url", ""), form.get("Method", "POST"), time.monotonic())
+        if api.relay:
+            return self.hand_on(api, push, body)
         fault = api.take(push)
         if fault == "hang":
             return void(api.closing.wait(60))
         return self.refuse(fault) if fault else self.reply(200, {"sid": push.call_sid})
+
+    def hand_on(self, api: "TwilioApi", push: Push, body: str) -> None:
+        """Pass a request on as it came, and the answer back; `pushes` has what was taken."""
+        names = ("Authorization", "Content-Type")
+        headers = {name: self.headers[name] for name in names}
+        host, _, port = api.relay.removeprefix("http://").partition(":")
+        connection = HTTPConnection(host, int(port), timeout=10)
+        connection.request("POST", self.path, body, headers)
+        answer = connection.getresponse()
+        found = json.loads(answer.read())
+        connection.close()
+        if answer.status == 200:
+            api.pushes.append(push)
+        self.reply(answer.status, found)
 
     def refuse(self, fault: str) -> None:
         status, code, message = REFUSALS[fault]
@@ -132,6 +152,7 @@ class TwilioApi:
         self.calls: dict[str, Phone] = {}
         self.pushes: list[Push] = []
         self.fault: Callable[[Push], str | None] | None = None
+        self.relay = ""
         self.closing = threading.Event()
 
     def __enter__(self) -> Self:

@@ -8,14 +8,15 @@ every document it calls `judge(twiml, url)` and keeps what comes back:
     ["12200: <Say> has no attribute 'voise'"]
 
 A `Problem` is `broken` when Twilio would fail the call, the verb or the attribute; otherwise it is
-a warning about sense. Sources: the attribute tables of the verb pages under
-https://www.twilio.com/docs/voice/twiml, the error pages under
+a warning about sense. `judge_screening` has the rules for what a phone hears that a Dial rings,
+`judge_caller_id` those for what it shows, because they depend on the call. Sources: the attribute
+tables of the verb pages under https://www.twilio.com/docs/voice/twiml, the error pages under
 https://www.twilio.com/docs/api/errors, and for fragments
 https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl, urldefrag, urljoin
@@ -109,6 +110,24 @@ MODELS: Final = (
     r"default|numbers_and_commands|phone_call|experimental_(conversations|utterances)"
     r"|googlev2_(long|short|telephony|telephony_short)|deepgram_nova-(2(-\w+)?|3)"
 )
+# The languages that a speech model knows; any other model, and none, is not in Twilio's table.
+# https://www.twilio.com/docs/voice/twiml/gather, "speechModel"; ar is Arabic of every country.
+PHONE_CALL: Final = "en-US en-GB en-AU fr-FR fr-CA ja-JP ru-RU es-US es-ES pt-BR"
+EXPERIMENTAL: Final = (
+    "ar da-DK de-DE en-AU en-GB en-IN en-US es-ES es-US fi-FI fr-CA fr-FR hi-IN ja-JP ko-KR mk-MK"
+    " nl-NL no-NO pl-PL pt-BR pt-PT ro-RO ru-RU th-TH tr-TR uk-UA vi-VN"
+)
+KNOWN_BY: Final = {
+    "phone_call": PHONE_CALL.split(),
+    "experimental_utterances": EXPERIMENTAL.split(),
+    "experimental_conversations": EXPERIMENTAL.split(),
+}
+SIP: Final = r"sips?:[\w.+-]+@[\w.-]+(:\d+)?([;?].*)?"
+# A withheld number as older paths bring it: the word typed on a keypad (anonymous, restricted,
+# blocked, unknown, unavailable, private). No carrier takes it for a number.
+WITHHELD: Final = frozenset(
+    {"+266696687", "+7378742833", "+2562533", "+8656696", "+86282452253", "+7748283"}
+)
 CALLBACK: Final[dict[str, Check]] = {
     "recordingStatusCallback": link,
     "recordingStatusCallbackMethod": METHOD,
@@ -174,6 +193,15 @@ ATTRIBUTES: Final[dict[str, dict[str, Check]]] = {
         "statusCallbackEvent": text,
         "machineDetection": one_of("Enable", "DetectMessageEnd"),
     },
+    "Sip": {
+        "url": link,
+        "method": METHOD,
+        "username": text,
+        "password": text,
+        "statusCallback": link,
+        "statusCallbackMethod": METHOD,
+        "statusCallbackEvent": text,
+    },
     "Record": CALLBACK
     | {
         "action": link,
@@ -195,14 +223,14 @@ CHILDREN: Final[dict[str, frozenset[str]]] = {
         {"Say", "Play", "Pause", "Gather", "Dial", "Record", "Redirect", "Hangup", "Reject"}
     ),
     "Gather": frozenset({"Say", "Play", "Pause"}),
-    "Dial": frozenset({"Number"}),
+    "Dial": frozenset({"Number", "Sip"}),
     "Say": frozenset(
         {"break", "emphasis", "lang", "p", "phoneme", "prosody", "s", "say-as", "sub", "w"}
     ),
 }
 OTHER_VERBS: Final = frozenset(
     {"Application", "Client", "Conference", "Connect", "Enqueue", "Leave", "Pay", "Prompt", "Queue"}
-    | {"Recording", "Refer", "Sim", "Sip", "Siprec", "Sms", "Start", "Stop", "Stream"}
+    | {"Recording", "Refer", "Sim", "Siprec", "Sms", "Start", "Stop", "Stream"}
     | {"Transcription"}
 )
 CODES: Final[dict[tuple[str, str], int]] = {
@@ -213,7 +241,8 @@ CODES: Final[dict[tuple[str, str], int]] = {
     ("Gather", "bargeIn"): 13332,
     ("Gather", "speechModel"): 13334,
 }
-WORDS_IN: Final = frozenset({"Say", "Play", "Number", "Dial", "Redirect"})
+WORDS_IN: Final = frozenset({"Say", "Play", "Number", "Sip", "Dial", "Redirect"})
+SCREENING: Final = frozenset({"Say", "Play", "Pause", "Gather", "Hangup"})
 FINAL: Final = frozenset({"Redirect", "Hangup", "Reject"})
 MOST_SAID: Final = {"Polly": 3000, "Google": 5000, "": 4096}
 
@@ -244,11 +273,60 @@ def judge(twiml: str, url: str) -> list[Problem]:
     root = parse(twiml)
     if isinstance(root, Problem):
         return [root]
+    return [*_everywhere(root), *_order(root, url)]
+
+
+def judge_screening(twiml: str) -> list[Problem]:
+    """What is held against a document for a phone that a Dial rings, before the legs are joined."""
+    if len(twiml.encode()) > MOST_BYTES:
+        return [Problem(11750, "the document is larger than 64 kB")]
+    root = parse(twiml)
+    if isinstance(root, Problem):
+        return [root]
+    return [*_everywhere(root), *_screening(root)]
+
+
+def judge_caller_id(dial: Element, caller: str, own: Collection[str]) -> list[Problem]:
+    """What is held against the number that the rung phones show; `own` are the account's.
+
+    By itself Dial shows the caller (https://www.twilio.com/docs/voice/twiml/dial, callerId).
+    """
+    if not dial_numbers(dial):
+        return []
+    shown = dial.get("callerId", caller)
+    if "callerId" not in dial.attrib and re.match("client:|sip:", caller):
+        return [Problem(13214, f"<Dial> needs a callerId, because {caller!r} calls")]
+    if not re.fullmatch(E164, shown) or shown in WITHHELD:
+        return [Problem(13214, f"<Dial> would show {shown!r}: the carrier refuses that")]
+    if shown not in {caller, *own}:
+        return [Problem(13214, f"<Dial> shows {shown!r}, which is no number of this call")]
+    return []
+
+
+def dial_numbers(dial: Element) -> list[str]:
+    """The telephone numbers that a Dial rings; its SIP addresses are none."""
+    numbers = [words(number) for number in dial.iter("Number")]
+    bare = [words(dial)] if not len(dial) else []
+    return numbers + bare
+
+
+def _everywhere(root: Element) -> list[Problem]:
+    """What holds for an element wherever it stands."""
     found = list(_element(root))
     found += [problem for element in root.iter("Say") for problem in _say(element)]
     found += [problem for element in root.iter("Gather") for problem in _gather(element)]
     found += [problem for element in root.iter("Dial") for problem in _dial(element)]
-    return found + list(_order(root, url))
+    return found
+
+
+def _screening(root: Element) -> Iterator[Problem]:
+    """What may stand in a screening document; one that simply ends joins the legs."""
+    for verb in root:
+        if verb.tag not in SCREENING:
+            yield Problem(13201, f"<{verb.tag}> may not stand in a screening document")
+    verbs = list(root)
+    if verbs and verbs[-1].tag == "Gather":
+        yield Problem(0, "no key in this <Gather> joins the legs: a mailbox, too", broken=False)
 
 
 def _element(element: Element) -> Iterator[Problem]:
@@ -300,6 +378,7 @@ def _say(say: Element) -> Iterator[Problem]:
 def _gather(gather: Element) -> Iterator[Problem]:
     if gather.get("speechTimeout") == "auto" and "speechModel" in gather.attrib:
         yield Problem(13335, "speechTimeout='auto' and a speechModel exclude each other")
+    yield from _model(gather)
     if not len(gather):
         yield Problem(0, "<Gather> has no prompt: the caller hears nothing", broken=False)
     if "action" not in gather.attrib:
@@ -309,13 +388,25 @@ def _gather(gather: Element) -> Iterator[Problem]:
             yield Problem(0, f"<Gather {name}> is {why}", broken=False)
 
 
+def _model(gather: Element) -> Iterator[Problem]:
+    """A model that does not know the language: the gather fails."""
+    model, language = gather.get("speechModel", ""), gather.get("language", "en-US")
+    listed = KNOWN_BY.get(model)
+    if listed and not {language, language.partition("-")[0]} & {*listed}:
+        yield Problem(13331, f"the speechModel {model!r} does not know {language!r}")
+
+
 def _dial(dial: Element) -> Iterator[Problem]:
-    numbers = [words(number) for number in dial.iter("Number")] or [words(dial)]
-    if len(numbers) > 10:
-        yield Problem(13221, f"<Dial> rings {len(numbers)} numbers; Twilio rings ten")
+    addresses = [words(address) for address in dial.iter("Sip")]
+    numbers = dial_numbers(dial)
+    if len(numbers + addresses) > 10:
+        yield Problem(13221, f"<Dial> rings {len(numbers + addresses)} phones; Twilio rings ten")
     for number in numbers:
         if not re.fullmatch(E164, number):
             yield Problem(13224, f"<Dial> cannot call {number!r}")
+    for address in addresses:
+        if not re.fullmatch(SIP, address):
+            yield Problem(13224, f"<Dial> cannot call {address!r}")
     if "timeLimit" not in dial.attrib:
         yield Problem(0, "<Dial> has no timeLimit: Twilio allows four hours", broken=False)
 

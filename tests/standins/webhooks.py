@@ -14,10 +14,10 @@ import http.client
 import re
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
 from standins.twiml import MOST_BYTES, link
@@ -40,6 +40,13 @@ class Answer:
         """The media type, without parameters; empty when there is none."""
         found = {name.lower(): value for name, value in self.headers.items()}
         return found.get("content-type", "").split(";")[0].strip().lower()
+
+
+class Ask(NamedTuple):
+    """Where the next document comes from, with the fields that the last verb adds."""
+
+    url: str
+    fields: Sequence[tuple[str, str]] = ()
 
 
 class Failed(Exception):

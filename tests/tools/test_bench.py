@@ -4,33 +4,40 @@ The figures of these runs mean nothing: they are too short, and other tests run 
 """
 
 import json
+import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from bench import (
     QUICK,
     ROWS,
+    Bench,
     Figure,
+    Redis,
     compared,
     import_times,
     measure,
     production,
+    proportional_size,
     quartiles,
     written,
 )
 from standins.instance import ROOT
 
+OURS: Final = [row for row in ROWS if row != "express"]  # that one fetches packages of Node
 measured = pytest.mark.needs("ps")  # the bench asks it how much memory its processes take
 
 
 @pytest.fixture(scope="module")
 def figures() -> dict[str, list[Figure]]:
-    """A short run of every row."""
-    found = measure(list(ROWS), QUICK, lambda _: None)
-    return {row: [figure for figure in found if figure.row == row] for row in ROWS}
+    """A short run of every row that needs nothing but Python."""
+    found = measure(OURS, QUICK, lambda _: None)
+    return {row: [figure for figure in found if figure.row == row] for row in OURS}
 
 
 @pytest.mark.long
@@ -38,8 +45,8 @@ def figures() -> dict[str, list[Figure]]:
 @pytest.mark.xdist_group("bench")
 def test_every_row_gives_figures(figures: dict[str, list[Figure]]) -> None:
     """Each row of the bench, run alone and short, measures something above nothing."""
-    assert all(figures[row] for row in ROWS)
-    assert all(figure.value > 0 for row in ROWS for figure in figures[row])
+    assert all(figures[row] for row in OURS)
+    assert all(figure.value > 0 for row in OURS for figure in figures[row])
 
 
 @pytest.mark.long
@@ -64,6 +71,50 @@ def test_contestants_have_what_production_has(tmp_path: Path) -> None:
     run = [str(python), "-c", script.format(names)]
     found = subprocess.run(run, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert found.stdout.split() == ["True"] * 3 + ["False"] * 3
+
+
+def test_the_line_is_compiled_as_the_build_does_it(tmp_path: Path) -> None:
+    """What is measured as deployed has the bytecode of main.py and of all rooms of the package."""
+    bench = Bench(tmp_path)
+    compiled = {file.name.partition(".")[0] for file in tmp_path.glob("bytecode/**/line/**/*.pyc")}
+    rooms = {file.stem for file in (tmp_path / "line/phone_line").glob("*.py")}
+    assert {"main", "turn"} < compiled == {"main"} | rooms
+    assert "main" in bench.deployed[-1]
+
+
+@pytest.mark.parametrize("there", [[], ["node"], ["npm"], ["node", "npm"]])
+def test_without_node_or_its_registry_a_row_is_left_out(
+    there: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row has no figures then, and the reason is said."""
+    for name in there:  # npm finds no registry
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said: list[str] = []
+    assert measure(["express"], QUICK, said.append) == []
+    reason = "npm could not install" if len(there) == 2 else "Node is not installed"
+    assert said[-1].startswith(f"express: left out. {reason}")
+
+
+def test_several_commands_may_come_at_once() -> None:
+    """Upstash's client for Node sends what it has to /pipeline, and gets an answer for each."""
+    with Redis() as redis:
+        url = redis.settings["UPSTASH_REDIS_REST_URL"]
+        body = json.dumps([["set", "a", "1", "ex", 9], ["get", "a"], ["get", "b"]]).encode()
+        with urllib.request.urlopen(url + "/pipeline", body) as answer:
+            results = json.loads(answer.read())
+        assert results == [{"result": "OK"}, {"result": "1"}, {"result": None}]
+        assert redis.report()["commands"] == 3
+        assert redis.report()["round_trips"] == 1
+
+
+def test_memory_is_that_of_all_processes() -> None:
+    """What a server takes is counted over all its workers, and no less than the largest has."""
+    own = proportional_size(os.getpid())
+    if sys.platform == "linux":
+        assert 2**20 < own < 2**34
+    assert proportional_size(0) == 0
 
 
 @pytest.mark.long
@@ -102,9 +153,9 @@ def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> Non
 @pytest.mark.xdist_group("bench")
 def test_a_table_names_the_command_that_repeats_each_row(figures: dict[str, list[Figure]]) -> None:
     """The table holds every figure once, under the command that measures its row alone."""
-    table = written([figure for row in ROWS for figure in figures[row]])
-    assert all(table.count(f"python tests/bench.py --only {row}\n") == 1 for row in ROWS)
-    assert all(figure.name in table for row in ROWS for figure in figures[row])
+    table = written([figure for row in OURS for figure in figures[row]])
+    assert all(table.count(f"python tests/bench.py --only {row}\n") == 1 for row in OURS)
+    assert all(figure.name in table for row in OURS for figure in figures[row])
 
 
 def test_ratios_are_medians_of_rounds_not_of_sums() -> None:

@@ -528,7 +528,7 @@ def test_a_broken_setting_of_the_own_function_is_told() -> None:
     """What the function's report says of a setting is printed before the call, which goes on."""
     done = command("!hangup\n", "--set", "FORWARD_TO=+15550100098", "--set", "HOURS=never")
     before, _, after = done.stdout.partition("rings\n")
-    assert "\n# broken setting: HOURS is 'never'" in before
+    assert "\n# broken setting: HOURS: 'never'" in before
     assert after.startswith("line: ")
     assert done.returncode == 1
 
@@ -544,7 +544,7 @@ def test_exported_settings_do_not_reach_the_terminal() -> None:
 
 BUG = """
 
-def decide(*_: object) -> None:
+def answer_webhook(*_: object) -> None:
     raise ZeroDivisionError
 """
 
@@ -556,6 +556,7 @@ def test_a_bug_of_the_own_function_is_told_with_its_cause(tmp_path: Path) -> Non
     shutil.copy(ROOT / ".env.example", tmp_path)
     text = (ROOT / "main.py").read_text(encoding="utf-8")
     (tmp_path / "main.py").write_text(text + BUG, encoding="utf-8")
+    shutil.copytree(ROOT / "phone_line", tmp_path / "phone_line", ignore=skipped)
     done = subprocess.run(
         [sys.executable, str(tmp_path / "tests/phone.py")],
         input="!answer\n",
@@ -567,7 +568,7 @@ def test_a_bug_of_the_own_function_is_told_with_its_cause(tmp_path: Path) -> Non
     assert f"line: {say('apology')}\n" in done.stdout
     found = "# error in the log: a bug: apologised to the caller path=/voice/inbound cause=ZeroDiv"
     assert found in done.stdout
-    assert "apologies: 1, errors in the log: 1 (CA" in done.stdout
+    assert "apologies: 2, errors in the log: 2 (CA" in done.stdout
     assert "all well" not in done.stdout
     assert done.returncode == 1
 

@@ -15,6 +15,14 @@ GOOD = [
     '<Say>Beep.</Say><Record action="/a" maxLength="120" playBeep="true" finishOnKey="#"/>',
     '<Pause length="5"/><Redirect method="POST">/a?turn=2</Redirect>',
     '<Reject reason="busy"/>',
+    '<Dial action="/a" timeLimit="60"><Number url="/w#rc=5">+15550100099</Number>'
+    "<Sip>sip:desk@pbx.example.com:5061</Sip></Dial>",
+    '<Gather action="/a" speechModel="experimental_conversations" language="de-DE"'
+    ' actionOnEmptyResult="true"><Say>Ja?</Say></Gather>',
+    '<Gather action="/a" speechModel="experimental_utterances" language="ar-EG"'
+    ' actionOnEmptyResult="true"><Say>Hi</Say></Gather>',
+    '<Gather action="/a" speechModel="default" language="is-IS" actionOnEmptyResult="true">'
+    "<Say>Hi</Say></Gather>",
 ]
 
 DIAL = '<Dial timeLimit="60">+15550100099</Dial>'
@@ -32,6 +40,9 @@ BROKEN = [
     ('<Say loop="-1">Hi</Say>', 12200),
     ('<Pause length="x"/>', 12200),
     (f'<Gather speechTimeout="auto" speechModel="phone_call">{SAID}</Gather>', 13335),
+    (f'<Gather speechModel="phone_call" language="de-DE">{SAID}</Gather>', 13331),
+    (f'<Gather speechModel="phone_call" language="en-IN">{SAID}</Gather>', 13331),
+    (f'<Gather speechModel="experimental_utterances" language="it-IT">{SAID}</Gather>', 13331),
     (f'<Gather timeout="0">{SAID}</Gather>', 13313),
     (f'<Gather speechTimeout="soon">{SAID}</Gather>', 13327),
     (f'<Gather speechModel="best">{SAID}</Gather>', 13334),
@@ -51,6 +62,9 @@ BROKEN = [
     ('<Dial timeLimit="60">5550100</Dial>', 13224),
     ('<Dial timeLimit="60"/>', 13224),
     (f'<Dial timeLimit="60">{"<Number>+15550100099</Number>" * 11}</Dial>', 13221),
+    (f'<Dial timeLimit="60">{"<Sip>sip:a@b.example</Sip>" * 11}</Dial>', 13221),
+    ('<Dial timeLimit="60"><Sip>desk</Sip></Dial>', 13224),
+    ('<Dial timeLimit="60"><Number url="/a b">+15550100099</Number></Dial>', 11100),
     ('<Record maxLength="0"/>', 12200),
     ("<Redirect/>", 11100),
     ("<Redirect>/v</Redirect>", 0),

@@ -1,0 +1,163 @@
+"""One webhook of a call, from what Twilio brings to what the caller hears.
+
+    read cells n, n+1 > (n+1 stands? say it) > decide > (ask the backend: `consult.py`)
+                      > render > settle n+1 > say what stands
+
+Whoever loses a race (a retry, a rival instance, a write whose reply got lost) is handed the
+winner's record, and says exactly that. When the store is away nothing is known of the call but
+what the URL says, and nothing can be settled; what is decided is said all the same.
+"""
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from phone_line.answers import settle_answer, write_answer
+from phone_line.cells import StoreUnavailable
+from phone_line.consult import conclude, consult_backend, is_hold_over, say_if_allowed
+from phone_line.conversation import Reply, decide
+from phone_line.entrance import find_door, find_entrance
+from phone_line.events import Teller
+from phone_line.flow import Consult
+from phone_line.questions import FAILED, Asking
+from phone_line.records import (
+    Answer,
+    Call,
+    Heard,
+    Question,
+    Record,
+    read_answer_of_before,
+    read_record,
+    read_turn,
+)
+from phone_line.visit import ASKED, READ, SLOW, Visit
+from phone_line.webhook import Webhook
+
+MARK: Final = 0.3  # seconds for a mark that only the page of the call shows: the caller waits
+
+
+class Found(NamedTuple):
+    """The cells of a turn."""
+
+    before: Call  # the call before it
+    answered: Record | None = None  # its answer
+    question: Question | None = None  # what the backend is asked
+    old_answer: Answer | None = None  # the backend's, as the release before this one kept it
+
+
+def answer_webhook(visit: Visit) -> str:
+    """The TwiML that answers a webhook; a line in the log says how that went."""
+    try:
+        return find_answer(visit)
+    finally:
+        visit.write_trail()
+
+
+def find_answer(visit: Visit) -> str:
+    """Say again what was said; or decide, and say what then stands."""
+    webhook = visit.webhook
+    try:
+        found = read_cells(visit)
+    except StoreUnavailable:
+        visit.is_away = True
+        if webhook.hold and not is_hold_over(webhook):
+            return visit.hold(webhook.step, webhook.since)
+        found = Found(read_call(None, webhook))
+    visit.speak(found.before.language)
+    if found.answered:
+        return repeat_answer(visit, found.answered)
+    heard = found.question or hear_caller(visit)
+    after, reply = decide(visit.line.plan, found.before, heard)
+    if not isinstance(reply.step, Consult):
+        return settle_reply(visit, found.before, heard, after, reply)
+    question = found.question or write_question(heard, after.step)
+    asking = Asking(visit.line, visit.backend, webhook, question, found.before, after, reply.says)
+    is_kept = bool(found.question or webhook.hold)
+    return consult_backend(visit, asking, is_kept=is_kept, old_answer=found.old_answer)
+
+
+def read_cells(visit: Visit) -> Found:
+    """Read the cells of this turn. Raises StoreUnavailable.
+
+    A replica may lag, so a cell that must be there is asked for once more, of the primary.
+    """
+    webhook, turn = visit.webhook, visit.webhook.turn
+    if turn == 0:
+        return Found(Call())  # a new call: nothing is known of it
+    names = [webhook.cell(turn), webhook.cell(turn + 1)]
+    if webhook.hold or webhook.heard.again:
+        names += [webhook.cell(turn, "asked"), webhook.cell(turn, "result")]
+    values = visit.cells.read(*names, until=visit.moment(READ))
+    before, after, asked, result = [*values, None, None][:4]
+    if not before and not after:
+        before = visit.cells.read_primary(names[0], until=visit.moment(ASKED))
+    if webhook.hold and not after and not asked:
+        asked = visit.cells.read_primary(names[2], until=visit.moment(ASKED))
+    return Found(
+        before=read_call(before, webhook),
+        answered=read_turn(after),
+        question=read_record(Question, asked),
+        old_answer=read_answer_of_before(result),
+    )
+
+
+def read_call(value: str | None, webhook: Webhook) -> Call:
+    """The call as its record says it; without one, what the URL says."""
+    record = read_turn(value)
+    if record:
+        return replace(record, turn=webhook.turn)
+    return Call(turn=webhook.turn, step=webhook.step, language=webhook.language)
+
+
+def repeat_answer(visit: Visit, settled: Record) -> str:
+    """Say what stands. Who was on hold comes to look; anybody else comes once more."""
+    if settled.late and visit.webhook.hold:
+        return say_if_allowed(visit, settled)
+    visit.trail["replayed"] = True
+    with suppress(StoreUnavailable):
+        key = visit.webhook.cell(settled.turn, "again")
+        visit.cells.settle(key, "1", until=time.monotonic() + MARK)
+    if settled.late:
+        return say_if_allowed(visit, settled)
+    return settled.twiml
+
+
+def hear_caller(visit: Visit) -> Heard:
+    """Take what this webhook brings. On hold nobody speaks; a new call has to find its entrance."""
+    webhook = visit.webhook
+    if webhook.turn == 0:
+        entrance = find_entrance(visit.line.settings, visit.cells, webhook)
+        return replace(webhook.heard, entrance=entrance)
+    if webhook.step == "language":
+        return replace(webhook.heard, entrance=find_door(visit.line.settings))
+    if webhook.hold and visit.is_away:
+        return replace(webhook.heard, answer=FAILED)
+    if webhook.hold:
+        return replace(webhook.heard, again=True)
+    return webhook.heard
+
+
+def write_question(heard: Heard, step: str) -> Question:
+    """The words of the caller, as a question to the backend."""
+    return Question(heard.speech, heard.confidence, heard.keys, at=time.time(), step=step)
+
+
+def settle_reply(visit: Visit, before: Call, heard: Heard, after: Call, reply: Reply) -> str:
+    """Settle what is to be said; say what stands."""
+    if after.recording != before.recording:
+        teller = Teller(visit.line, visit.desk, visit.backend)
+        until = visit.moment(SLOW)
+        teller.announce_message(visit.cells, visit.webhook, after.recording, until)
+    visit.trail |= {"from": before.step or None, "to": after.step, "dial": heard.dial or None}
+    record = write_answer(visit.line, visit.webhook, before.step, heard, after, reply)
+    record = replace(record, ms=visit.elapsed)
+    if visit.is_away and visit.webhook.hold:
+        return conclude(visit, record)  # a person takes over: no push may end that talk
+    if visit.is_away:
+        return record.twiml
+    with suppress(StoreUnavailable):  # if the write did land, it is the same text
+        standing = settle_answer(visit.cells, visit.webhook, record)
+        visit.trail["replayed"] = standing is not record or None
+        return standing.twiml
+    return record.twiml

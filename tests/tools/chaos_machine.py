@@ -1,0 +1,58 @@
+"""The machine that a chaos run runs on: when it was too slow to blame the line for anything.
+
+A line promises seconds. Where other work takes the processor away, or the stand-in for Redis falls
+behind, a late answer says nothing about the line; so such an answer is counted and not judged. A
+run in which many are is no proof, and fails.
+"""
+
+import http.client
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+from urllib.parse import urlsplit
+
+EVERY: Final = 0.1  # seconds between two looks
+LATE: Final = 0.15  # seconds of delay that are too many: a line may give Redis 0.3 (cells.py)
+UNTIL: Final = 0.5  # seconds around such a look that are not judged either
+MOST: Final = 0.1  # share of the answers that may go without a judgement
+
+
+class Machine:
+    """Looks again and again how late this process wakes up, and how soon Redis answers it."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._redis = urlsplit(settings["UPSTASH_REDIS_REST_URL"])
+        self._headers = {"Authorization": f"Bearer {settings['UPSTASH_REDIS_REST_TOKEN']}"}
+        self._slow: list[tuple[float, float]] = []
+        self.is_away = False  # Redis is not to answer just now
+        self.slowest = 0.0
+
+    def watch(self, over: threading.Event) -> None:
+        """Look until it is over."""
+        while True:
+            began = time.monotonic()
+            if over.wait(EVERY):
+                return
+            delay = time.monotonic() - began - EVERY
+            if not self.is_away:
+                delay = max(delay, self._ask_redis())
+            if delay > LATE:
+                self._slow.append((began - UNTIL, time.monotonic() + UNTIL))
+                self.slowest = max(self.slowest, delay)
+
+    def _ask_redis(self) -> float:
+        """The seconds that a command takes."""
+        began = time.monotonic()
+        host, port = self._redis.hostname or "", self._redis.port
+        connection = http.client.HTTPConnection(host, port, timeout=5)
+        with suppress(OSError, http.client.HTTPException):
+            connection.request("POST", "/", '["GET", "nothing"]', self._headers)
+            connection.getresponse().read()
+        connection.close()
+        return time.monotonic() - began
+
+    def was_slow(self, began: float, ended: float) -> bool:
+        """Tell whether the machine was too slow at some moment of a while."""
+        return any(since <= ended and began <= until for since, until in self._slow)
