@@ -1,565 +1,312 @@
-"""Rings a deployed line as Twilio would, looks at its number's settings, and says what to change.
+"""Checks everything between Twilio and a deployed line, and says what to change.
 
+    set -a; . ./.env; set +a        # the settings of the line, as they are there
     python tests/live.py https://line.example --number +15550001111
 
-It reads TWILIO_AUTH_TOKEN, which the line must share. With TWILIO_ACCOUNT_SID it also reads the
-number's settings at Twilio (with TWILIO_API_KEY and TWILIO_API_SECRET, if they are set), and with
+It reads TWILIO_AUTH_TOKEN, which the line must share. With TWILIO_ACCOUNT_SID it also looks at the
+number and the account (with TWILIO_API_KEY and TWILIO_API_SECRET, if they are set), and with
 UPSTASH_REDIS_REST_URL and UPSTASH_REDIS_REST_TOKEN it sees that the call arrives in that database.
-The exit status is 1 if there is something to change.
+What it finds comes in the order in which it should be mended. The exit status is 1 if there is
+something to change.
 
-Nothing is changed anywhere. It makes one call, from Twilio's number for tests and with a CallSid
-that begins with CA7e57, which leaves cells that expire. It needs only what production needs.
+By itself it changes nothing anywhere. It makes one call, from Twilio's number for tests and with a
+CallSid that begins with CA7e57, which leaves cells that expire. What others notice has an option:
+
+    --fix                 sets the number's URLs at Twilio; shows them and asks before
+    --event               the owner is told of a test event, at NOTIFY_URL
+    --question            the backend is asked a question
+    --ring +15550002222   a second number of the account calls the line, several times, for money
+    --dial                with --ring: the line may ring its people
+
+It needs only what production needs.
 """
 
 import argparse
-import json
 import os
 import re
 import sys
 import time
-import uuid
-from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any, Final, Literal
-from urllib.parse import parse_qsl, quote, urldefrag, urlencode, urlsplit
+from collections.abc import Generator, Mapping, Sequence
+from functools import partial
+from typing import Final
 
-from standins.call import OVERRIDES, Phone, Webhook
-from standins.webhooks import Answer
+from deployed import effects, line, number, reach, rehearsal, store
+from deployed.account import API, Account, Refused
+from deployed.asking import FAULTS, find_origin, read_object
+from deployed.findings import Agree, Finding, Findings, change, note, unseen
+from deployed.rehearsal import Owner, Rehearsal
+from deployed.verdicts import QUESTIONS, Answers
+from phone_line.settings import read_settings
+from phone_line.values import E164
+from phone_line.words import read_words
+from standins.call import Clock, Phone
 
-CALLER: Final = "+15005550006"  # Twilio's own number for tests: nobody has it
 PATIENCE: Final = 30.0  # seconds that a service gets to wake up
-NEAR: Final = 0.025  # seconds that a round trip to a database in the same region stays below
-LOOKS: Final = 7  # measurements; the quickest counts, because the network only ever adds
-PATHS: Final = {  # what a number has to know: the field, its method's field, the path, the option
-    "voice_url": ("voice_method", "/voice/inbound", "VoiceUrl"),
-    "voice_fallback_url": ("voice_fallback_method", "/voice/fallback", "VoiceFallbackUrl"),
-    "status_callback": ("status_callback_method", "/voice/status", "StatusCallback"),
-}
-OVERRIDING: Final = {
-    "voice_application_sid": ("a TwiML app", "VoiceApplicationSid"),
-    "trunk_sid": ("a SIP trunk", "TrunkSid"),
+ACCOUNT: Final = "AC[0-9a-fA-F]{32}"
+UNTRIED: Final = {  # an option that was not given: what it would try
+    "event": "--event (the owner is told of a test event)",
+    "question": "--question (the backend is asked)",
+    "ring": "--ring (a second number calls the line)",
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something seen, or not; `advice` says what to do about it, and is empty where all is well."""
-
-    level: Literal["ok", "note", "unseen", "CHANGE"]
-    seen: str
-    advice: str = ""
-
-    def __str__(self) -> str:
-        """One line, and the advice below it."""
-        return f"{self.level:<7} {self.seen}" + (
-            f"\n        > {self.advice}" if self.advice else ""
-        )
-
-
-Findings = Iterator[Finding]
-
-
-def ok(seen: str) -> Finding:
-    return Finding("ok", seen)
-
-
-def note(seen: str, advice: str = "") -> Finding:
-    return Finding("note", seen, advice)
-
-
-def unseen(why: str, advice: str = "") -> Finding:
-    return Finding("unseen", f"the number's settings were not looked at: {why}", advice)
-
-
-def change(seen: str, advice: str) -> Finding:
-    return Finding("CHANGE", seen, advice)
-
-
-# --- asking ---
-
-
-class Wire:
-    """One connection to one origin, kept open, so that only the first request pays for it."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._connection = kind(parts.hostname or "", parts.port, timeout=20)
-
-    def ask(
-        self, method: str, target: str, headers: Mapping[str, str] | None = None, body: str = ""
-    ) -> Answer:
-        """One request and its whole answer; OSError or HTTPException when there is none."""
-        began = time.monotonic()
-        self._connection.request(method, target, body.encode() or None, dict(headers or {}))
-        response: HTTPResponse = self._connection.getresponse()
-        whole = response.read()
-        return Answer(response.status, dict(response.getheaders()), whole, time.monotonic() - began)
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-def ask(method: str, url: str, headers: Mapping[str, str] | None = None, body: str = "") -> Answer:
-    """One request over a connection of its own. Redirects are not followed: they are findings."""
-    wire = Wire(url)
-    try:
-        parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return wire.ask(method, target, headers, body)
-    finally:
-        wire.close()
-
-
-def header(answer: Answer, name: str) -> str:
-    return {key.lower(): value for key, value in answer.headers.items()}.get(name, "")
-
-
-def parsed(answer: Answer) -> dict[str, Any]:
-    """The JSON object of an answer; empty when it is something else."""
-    try:
-        found = json.loads(answer.body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-# --- the deployed line ---
-
-
-def health(answer: Answer) -> Findings:
-    """Passes on what the line says about its settings and its store."""
-    report = parsed(answer)
-    if "problems" not in report:
-        yield stranger(answer)
-    for problem in report.get("problems", []):
-        yield change(f"/healthz: {problem}", "Mend the variable and deploy again.")
-    if report.get("ok"):
-        yield ok(f"/healthz: settings are complete and the store takes writes ({edge(answer)})")
-
-
-def awake(url: str, until: float) -> tuple[Answer, int]:
-    """The health of the line, asked until something that is not the platform's edge answers."""
-    for tries in range(1, 1000):
-        try:
-            answer = ask("GET", f"{url}/healthz")
-            waking = bool(header(answer, "x-railway-fallback"))
-        except (OSError, HTTPException):
-            if time.monotonic() > until:
-                raise
-            waking = True
-        else:
-            if not waking or time.monotonic() > until:
-                return answer, tries
-        time.sleep(0.5)
-    raise TimeoutError("it never woke")
-
-
-def stranger(answer: Answer) -> Finding:
-    """Something else than this line answers."""
-    seen = f"/healthz is answered {answer.status} {answer.kind} by something else"
-    if not header(answer, "x-railway-fallback"):
-        return change(seen, "The domain leads elsewhere: give the origin of `railway domain`.")
-    if answer.status == 404:
-        return change(
-            seen, "Railway knows no service at this domain: `railway domain`, then `railway up`."
-        )
-    return change(
-        seen,
-        "Railway does not reach the process: PORT and `railway domain --port` must be the same.",
-    )
-
-
-def edge(answer: Answer) -> str:
-    """What stands between the caller and the line, as far as its headers tell."""
-    if found := header(answer, "x-railway-edge"):
-        return f"through Railway's edge {found}"
-    return "through Railway" if header(answer, "x-railway-request-id") else "not through Railway"
-
-
-def encryption(url: str, plain: str = "") -> Findings:
-    """Whether http leads to https. `plain`: the http origin, if it is not on the usual port."""
-    if url.startswith("http:"):
-        yield note("this origin is not encrypted", "Twilio is to call the https:// one.")
-        return
-    try:
-        answer = ask("GET", f"{plain or url.replace('https:', 'http:', 1)}/healthz")
-    except (OSError, HTTPException):
-        yield ok("http:// is not served at all")
-        return
-    if answer.status in (301, 302, 307, 308) and header(answer, "location").startswith("https:"):
-        yield ok(f"http:// leads to https:// ({answer.status})")
-    else:
-        yield change(
-            f"http:// is answered {answer.status} in place of a redirect to https://",
-            "Let the proxy redirect, so that nobody's words travel in the open by mistake.",
-        )
-
-
-def forgery(url: str) -> Findings:
-    """Whether a webhook that nobody signed is refused."""
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    body = urlencode({"CallSid": test_sid(), "From": CALLER, "CallStatus": "ringing"})
-    answer = ask("POST", f"{url}/voice/inbound", form, body)
-    if answer.status == 403:
-        yield ok("a webhook without a signature is refused (403)")
-    elif 300 <= answer.status < 400:
-        yield change(
-            f"a POST is redirected to {header(answer, 'location')[:80]}",
-            "Twilio would come back with a GET and without its fields: use the last URL itself.",
-        )
-    else:
-        yield change(
-            f"a webhook without a signature is answered {answer.status}, not 403",
-            "Whoever answers here believes anybody. Is it this line, in this release?",
-        )
-
-
-def test_sid() -> str:
-    """A CallSid that Twilio will hardly ever give, and that is found in a log as CA7e57."""
-    return "CA7e57" + uuid.uuid4().hex[:28]
-
-
-def ring(phone: Phone) -> Findings:
-    """One signed call, which is asked for its first words only, and the same webhook again."""
-    phone.ring()
-    webhook = phone.webhooks[0]
-    answer = webhook.answer
-    if answer is None or answer.status != 200:
-        yield refused(answer, phone)
-        return
-    for problem in phone.broken:
-        yield change(f"the answer breaks a rule of Twilio's: {problem}", "This is a bug of ours.")
-    words = " ".join(phone.heard)[:70]
-    yield ok(f"a signed call is answered in {answer.seconds * 1000:.0f} ms: {words!r}")
-    if "turn=1" not in answer.body.decode():
-        yield without_return(answer)
-    elif phone.retry().same:
-        yield ok("the same webhook again is answered alike, byte for byte")
-    else:
-        yield change(
-            "the same webhook again is answered otherwise",
-            'The store does not keep calls: look for "degraded" in `railway logs`.',
-        )
-
-
-def refused(answer: Answer | None, phone: Phone) -> Finding:
-    """A signed call got no TwiML."""
-    if answer is None:
-        return change(f"a signed call is not answered: {phone.broken[0].words}", "`railway logs`")
-    said = answer.body.decode("utf-8", "replace").strip()[:90]
-    seen = f"a signed call is answered {answer.status}: {said}"
-    if answer.status != 403:
-        return change(seen, "Look at `railway logs` at this minute.")
-    if "account" in said:
-        return change(
-            seen, "TWILIO_ACCOUNT_SID there is another than here: export the one that is set there."
-        )
-    return change(
-        seen,
-        f"Either TWILIO_AUTH_TOKEN there is not the one here, or PUBLIC_URL there is not "
-        f'{origin(phone.url)}: the line "signature refused" in the log has the URL that it tried.',
-    )
-
-
-def without_return(answer: Answer) -> Finding:
-    """The call is answered, but nothing can follow."""
-    if b"<Reject" in answer.body:
-        return note(f"calls from {CALLER} are turned away there", "BLOCKED or CALLS_PER_HOUR.")
-    return change(
-        "the answer leads nowhere: it is the apology for a bug",
-        'Look for "a bug" in `railway logs`: the cause and the line stand there.',
-    )
-
-
-def distance(url: str, webhook: Webhook) -> Findings:
-    """How far the store is from the line: a repeated webhook costs one round trip, /healthz none.
-
-    The quickest of several counts, since the network only adds. What it cannot tell: how a
-    database elsewhere behaves at another hour, and what of the time is the answer's own work.
-    """
-    wire, target = Wire(url), urlsplit(webhook.url).path
-    body, headers = urlencode(webhook.fields), {**webhook.headers, "Connection": "keep-alive"}
-    try:
-        wire.ask("GET", "/healthz")
-        pairs = [
-            (wire.ask("POST", target, headers, body).seconds, wire.ask("GET", "/healthz").seconds)
-            for _ in range(LOOKS)
-        ]
-    finally:
-        wire.close()
-    asked, idle = (min(times) for times in zip(*pairs, strict=True))
-    more = max(asked - idle, 0)
-    seen = (
-        f"a webhook with one look at the store takes {more * 1000:.0f} ms longer than none "
-        f"({asked * 1000:.0f} against {idle * 1000:.0f} ms from here)"
-    )
-    if more < NEAR:
-        yield ok(seen)
-    else:
-        yield change(
-            seen,
-            "Redis is far from the service: make the database in the region where the service runs "
-            "(`railway scale us-east=1` and Upstash's us-east-1); every turn pays this twice.",
-        )
-
-
-def database(url: str, token: str, call_sid: str) -> Findings:
-    """Whether the call arrived in this database, in a cell that expires. Only reads."""
-    login = {"Authorization": f"Bearer {token}"}
-    command = json.dumps(["TTL", f"call:{call_sid}:1"])
-    try:
-        answer = ask("POST", url, login, command)
-    except (OSError, HTTPException) as error:
-        yield change(f"Upstash cannot be reached from here: {error}", "UPSTASH_REDIS_REST_URL?")
-        return
-    seconds = parsed(answer).get("result")
-    if not isinstance(seconds, int):
-        said = answer.body.decode("utf-8", "replace")[:90]
-        yield change(f"Upstash answers {answer.status}: {said}", "UPSTASH_REDIS_REST_TOKEN?")
-    elif seconds > 0:
-        yield ok(f"the call stands in this database, and expires in {seconds / 3600:.0f} hours")
-    elif seconds == -1:
-        yield change("the call stands in this database for ever", "This is a bug of ours.")
-    else:
-        yield change(
-            "the call is not in this database",
-            "The deployed line uses another one: compare UPSTASH_REDIS_REST_URL there and here.",
-        )
-
-
-# --- the number at Twilio ---
-
-
-@dataclass(frozen=True)
-class Account:
-    """Who asks Twilio's REST API, and where it is."""
-
-    sid: str
-    login: tuple[str, str]
-    api: str = "https://api.twilio.com"
-
-    def get(self, path: str) -> Answer:
-        """Read something of the account."""
-        login = b64encode(":".join(self.login).encode()).decode()
-        url = f"{self.api}/2010-04-01/Accounts/{self.sid}{path}"
-        return ask("GET", url, {"Authorization": f"Basic {login}"})
-
-
-def at_twilio(account: Account, number: str, url: str, overrides: str) -> Findings:
-    """What Twilio knows about the account and the number."""
-    try:
-        about, found = account.get(".json"), account.get(listed(number))
-    except (OSError, HTTPException) as error:
-        yield unseen(f"Twilio's REST API cannot be reached from here: {error}")
-        return
-    if found.status != 200:
-        said = parsed(found).get("message", "")
-        yield change(
-            f"Twilio answers {found.status}: {said}",
-            "TWILIO_ACCOUNT_SID with TWILIO_AUTH_TOKEN, or with an API key that may read numbers?",
-        )
-        return
-    yield from kind_of_account(parsed(about))
-    rows = parsed(found).get("incoming_phone_numbers", [])
-    if row := chosen(rows, number, url):
-        yield from settings_of(row, url, overrides)
-    else:
-        yield change(
-            f"the account has {len(rows)} numbers, and none of them is {number or 'meant'}",
-            "Give --number with a number of this account (it may belong to a subaccount).",
-        )
-
-
-def listed(number: str) -> str:
-    """The path of the account's numbers, or of the one."""
-    only = f"PhoneNumber={quote(number, safe='')}" if number else "PageSize=1000"
-    return f"/IncomingPhoneNumbers.json?{only}"
-
-
-def chosen(rows: Sequence[dict[str, Any]], number: str, url: str) -> dict[str, Any] | None:
-    """The number that is meant: the one asked for, the one that points here, or the only one."""
-    fitting = [row for row in rows if row.get("phone_number") == number]
-    here = [row for row in rows if origin(row.get("voice_url") or "") == url]
-    only = rows if len(rows) == 1 else []
-    found = fitting if number else [*here, *only]
-    return found[0] if found else None
-
-
-def kind_of_account(about: Mapping[str, Any]) -> Findings:
-    """A trial, or a suspended account."""
-    if about.get("type") == "Trial":
-        yield note(
-            "this is a trial account: it connects nobody and records no message",
-            "Calls come from verified numbers only. The README has its limits.",
-        )
-    if about.get("status") not in (None, "active"):
-        yield change(f"the account is {about['status']}", "Twilio's Console says why.")
-
-
-def settings_of(row: Mapping[str, Any], url: str, overrides: str) -> Findings:
-    """The number's own settings, one by one, and the command that mends them."""
-    number, wrong = row["phone_number"], []
-    for name, (what, option) in OVERRIDING.items():
-        if row.get(name):
-            seen = f"{number}: {what} ({row[name]}) overrides the number's own URLs"
-            wrong.append((seen, f"-d {option}="))
-    for name, (method, path, option) in PATHS.items():
-        wanted = url + path + overrides
-        if seen := differing(row, name, method, wanted):
-            mend = f"--data-urlencode '{option}={wanted}' -d {option_of(method)}"
-            wrong.append((f"{number}: {seen}", mend))
-        else:
-            yield ok(f"{number}: {name} is {row[name]}")
-    if not (row.get("capabilities") or {"voice": True}).get("voice"):
-        yield change(f"{number} cannot take calls", "It has no voice: buy another number.")
-    yield from mended(row, wrong)
-
-
-def option_of(method: str) -> str:
-    """voice_method as the API takes it: VoiceMethod=POST."""
-    return "".join(map(str.capitalize, method.split("_"))) + "=POST"
-
-
-def mended(row: Mapping[str, Any], wrong: Sequence[tuple[str, str]]) -> Findings:
-    """What is wrong with a number, each with the command that changes it."""
-    for seen, options in wrong:
-        place = f"/2010-04-01/Accounts/$TWILIO_ACCOUNT_SID/IncomingPhoneNumbers/{row.get('sid')}"
-        login = '-u "$TWILIO_ACCOUNT_SID:$TWILIO_AUTH_TOKEN"'
-        yield change(seen, f'curl -s {login} "https://api.twilio.com{place}.json" {options}')
-
-
-def differing(row: Mapping[str, Any], name: str, method: str, wanted: str) -> str:
-    """How one of the number's URLs is not what it should be; empty when it is."""
-    found = row.get(name) or ""
-    if not found:
-        return f"{name} is not set"
-    if name == "voice_fallback_url" and urlsplit(found).hostname == "handler.twilio.com":
-        return ""
-    if origin(found) != origin(wanted):
-        return f"{name} leads to {origin(found) or found}, not here"
-    if urlsplit(found).path != urlsplit(wanted).path:
-        return f"{name} has the path {urlsplit(found).path or '/'}"
-    if row.get(method) != "POST":
-        return f"{name} is asked with {row.get(method)}, not POST"
-    given, right = (dict(parse_qsl(urldefrag(each).fragment)) for each in (found, wanted))
-    return "" if given == right else f"{name} has {fragment(given)} in place of {fragment(right)}"
-
-
-def fragment(given: Mapping[str, str]) -> str:
-    """Connection overrides as they stand in a URL."""
-    return "#" + "&".join(f"{name}={value}" for name, value in given.items()) if given else "no #"
-
-
-def origin(url: str) -> str:
-    """The scheme and host of a URL, in lower case."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}".lower() if parts.netloc else ""
-
-
-# --- all of it ---
-
-
-def everything(options: argparse.Namespace, env: Mapping[str, str]) -> Findings:
+def check_all(
+    options: argparse.Namespace, env: Mapping[str, str], agree: Agree, answers: Answers
+) -> Findings:
     """All that can be seen from here, in the order in which it should be mended."""
-    url = origin(options.url)
-    account_sid = env.get("TWILIO_ACCOUNT_SID", "")
-    phone = Phone(
-        f"{url}/voice/inbound",
-        token=options.token,
-        caller=CALLER,
-        called=options.number or "+15005550000",
-        fallback=None,
-        status=None,
-        account=account_sid or "AC" + "0" * 32,
+    # 1. The line itself; nothing else counts before it answers.
+    url = find_origin(options.url)
+    sid = env.get("TWILIO_ACCOUNT_SID", "")
+    new_phone = partial(
+        line.new_phone, url, token=options.token, called=options.number, account=sid
     )
-    phone.call_sid = test_sid()
-    yield from the_line(phone, url, env, options.patience)
-    if not account_sid:
-        yield unseen("TWILIO_ACCOUNT_SID is not set here", "Export it, and look again.")
+    phone = new_phone()
+    is_well = yield from check_line(phone, url, options.patience)
+    answer = phone.webhooks[0].answer if phone.webhooks else None
+    # 2. The number, and what else Twilio knows.
+    account = find_account(options, env)
+    if account:
+        yield from check_twilio(account, options, env, phone, agree)
+    else:
+        yield unseen(number.SETTINGS, "TWILIO_ACCOUNT_SID is not set here", "Export it.")
+    if answer is None or answer.status != 200:
         return
-    key, secret = env.get("TWILIO_API_KEY"), env.get("TWILIO_API_SECRET")
-    login = (key, secret) if key and secret else (account_sid, options.token)
-    account = Account(account_sid, login, options.api)
-    yield from at_twilio(account, options.number, url, handed_out(phone))
+    # 3. Its store, which every turn waits for; one that is away has been told of already.
+    if is_well:
+        yield from store.measure_distance(url, phone.webhooks[0])
+        yield from store.find_call(env, phone.call_sid)
+    # 4. What others notice.
+    yield from try_effects(options, env, new_phone)
+    if options.ring and account:
+        yield from ring_line(options, env, account, new_phone, agree, answers)
 
 
-def the_line(phone: Phone, url: str, env: Mapping[str, str], patience: float) -> Findings:
-    """What the deployed line itself shows; no more once it cannot be reached."""
+def check_line(phone: Phone, url: str, patience: float) -> Generator[Finding, None, bool]:
+    """What the deployed line itself shows; no more once it cannot be reached.
+
+    Returns what the line says of itself: that it is well.
+    """
     began = time.monotonic()
     try:
-        answer, tries = awake(url, began + patience)
+        answer, tries = line.wake_line(url, began + patience)
         if tries > 1:
             yield note(
                 f"it took {time.monotonic() - began:.0f} s and {tries} requests to wake it",
-                "So long do the first callers after a quiet spell wait; the README has what to do.",
+                "So long do the first callers after a quiet spell wait.",
             )
-        yield from health(answer)
-        if "problems" in parsed(answer):
-            yield from the_call(phone, url, env)
-    except (OSError, HTTPException) as error:
+        yield from line.check_health(answer)
+        yield from line.check_release(answer, line.find_release())
+        report = read_object(answer)
+        if "problems" in report:
+            yield from line.check_encryption(url)
+            yield from line.check_forgery(url)
+            yield from line.check_call(phone, is_kept=bool(report.get("ok")))
+    except FAULTS as error:
         yield change(
             f"{url} cannot be reached: {type(error).__name__}: {error}",
             "Compare it with `railway domain`; a name made a minute ago may need some more.",
         )
+        return False
+    return bool(report.get("ok"))
 
 
-def the_call(phone: Phone, url: str, env: Mapping[str, str]) -> Findings:
-    """What webhooks to a line that answers show."""
-    yield from encryption(url)
-    yield from forgery(url)
-    yield from ring(phone)
-    answer = phone.webhooks[0].answer
-    if answer is None or answer.status != 200:
+def check_twilio(
+    account: Account,
+    options: argparse.Namespace,
+    env: Mapping[str, str],
+    phone: Phone,
+    agree: Agree,
+) -> Findings:
+    """The number's settings, whom the account may call, recordings, and Twilio's own alerts."""
+    url, overrides = find_origin(options.url), line.find_overrides(phone)
+    if options.fix:
+        yield from fix_number(account, options.number, url, overrides, agree)
+    else:
+        findings = list(number.check_number(account, options.number, url, overrides))
+        yield from findings
+        if findings and findings[0].level == "unseen":
+            return  # Twilio's API is out of reach: once is enough
+    yield from reach.check_reach(account, env)
+    yield from reach.check_recording(account, url, env)
+    yield from reach.check_alerts(account, url)
+
+
+def fix_number(account: Account, chosen: str, url: str, overrides: str, agree: Agree) -> Findings:
+    """Set the number's URLs, if its owner agrees."""
+    try:
+        row = number.find_number(account, chosen, url)
+    except number.NoNumber as error:
+        yield change(str(error), error.advice)
+    except Refused as error:
+        yield number.explain_refusal(error)
+    else:
+        yield from number.fix_number(account, row, url, overrides, agree)
+
+
+def find_account(options: argparse.Namespace, env: Mapping[str, str]) -> Account | None:
+    """The account that is set here, with an API key if there is one."""
+    sid = env.get("TWILIO_ACCOUNT_SID", "")
+    key, secret = env.get("TWILIO_API_KEY"), env.get("TWILIO_API_SECRET")
+    login = (key, secret) if key and secret else (sid, options.token)
+    return Account(sid, login, options.api) if sid else None
+
+
+def try_effects(
+    options: argparse.Namespace, env: Mapping[str, str], new_phone: "partial[Phone]"
+) -> Findings:
+    """What others notice, as far as it was asked for."""
+    url = find_origin(options.url)
+    if options.event:
+        yield from effects.tell_owner(new_phone(status=f"{url}/voice/status"), env)
+    if options.question:
+        phone = new_phone()
+        phone.clock = Clock(pace=1 / options.speed)
+        yield from effects.ask_backend(phone)
+    rest = [words for option, words in UNTRIED.items() if not getattr(options, option)]
+    if rest:
+        yield note(f"not tried: {'; '.join(rest)}")
+
+
+def ring_line(
+    options: argparse.Namespace,
+    env: Mapping[str, str],
+    account: Account,
+    new_phone: "partial[Phone]",
+    agree: Agree,
+    answers: Answers,
+) -> Findings:
+    """The whole line over the telephone network, by a second number of the account."""
+    url, settings = find_origin(options.url), read_settings(env)
+    try:
+        row = number.find_number(account, options.number, url)
+    except number.NoNumber as error:
+        yield change(str(error), error.advice)
         return
-    yield from distance(url, phone.webhooks[0])
-    redis, token = env.get("UPSTASH_REDIS_REST_URL"), env.get("UPSTASH_REDIS_REST_TOKEN")
-    if redis and token:
-        yield from database(redis, token, phone.call_sid)
+    except Refused as error:
+        yield number.explain_refusal(error)
+        return
+    here = Rehearsal(
+        account,
+        Owner(url, env["ADMIN_TOKEN"]),
+        options.ring,
+        str(row["phone_number"]),
+        settings,
+        read_words(settings.language[0]),
+        options.speed,
+    )
+    findings = list(rehearsal.check_second(here))
+    yield from findings
+    if any(finding.level != "ok" for finding in findings):
+        return
+    if options.dial:
+        yield note("--dial: the line will ring its people; let a mailbox answer, or press 1")
+    scripts = rehearsal.list_scripts(settings, here.words, may_dial=options.dial)
+    yield from rehearsal.rehearse(
+        here, scripts, partial(new_phone, caller=options.ring), agree, answers
+    )
 
 
-def handed_out(phone: Phone) -> str:
-    """The connection overrides that the line itself puts into its URLs."""
-    answer = phone.webhooks[0].answer if phone.webhooks else None
-    found = re.search(r"#[a-z0-9=&;]+", answer.body.decode("utf-8", "replace")) if answer else None
-    return found[0].replace("&amp;", "&") if found else OVERRIDES
+# ---- the command -------------------------------------------------------------------------------
 
 
-def arguments(given: Sequence[str], env: Mapping[str, str]) -> argparse.Namespace:
+def read_arguments(given: Sequence[str], env: Mapping[str, str]) -> argparse.Namespace:
+    """The options. Whatever is wrong with them ends the program, in a sentence."""
     parser = argparse.ArgumentParser(
-        prog="live.py", description="Checks a deployed line and its number. Changes nothing."
+        prog="live.py",
+        description="Checks a deployed line and its number, and says what to change.",
     )
     parser.add_argument("url", help="the line's origin, like https://line.example")
-    parser.add_argument("--number", default="", help="the number that leads to it")
+    parser.add_argument("--number", action="append", default=[], help="the number that leads to it")
     parser.add_argument("--token", default=env.get("TWILIO_AUTH_TOKEN", ""))
     parser.add_argument("--patience", type=float, default=PATIENCE, help="seconds to wake up in")
-    parser.add_argument("--api", default="https://api.twilio.com", help=argparse.SUPPRESS)
+    parser.add_argument("--fix", action="store_true", help="set the number's URLs; asks before")
+    parser.add_argument("--event", action="store_true", help="tell the owner of a test event")
+    parser.add_argument("--question", action="store_true", help="ask the backend a question")
+    parser.add_argument("--ring", default="", metavar="NUMBER", help="a second number that calls")
+    parser.add_argument("--dial", action="store_true", help="with --ring: the line may ring people")
+    parser.add_argument("--yes", action="store_true", help="agree to whatever would be asked")
+    parser.add_argument("--api", default=API, help=argparse.SUPPRESS)
+    parser.add_argument("--speed", type=float, default=1.0, help=argparse.SUPPRESS)
     options = parser.parse_args(given)
     options.token = options.token.split(",")[0].strip()
-    if not origin(options.url).startswith(("https://", "http://")):
-        parser.error(f"the line's origin looks like https://line.example, not {options.url!r}")
-    if not options.token:
-        parser.error("set TWILIO_AUTH_TOKEN: the line takes signed calls only")
+    if problem := find_problem(options, env):
+        parser.error(problem)
+    options.number = options.number[0] if options.number else ""
     return options
 
 
+def find_problem(options: argparse.Namespace, env: Mapping[str, str]) -> str:
+    """The first thing that is wrong with what was given; empty if nothing is."""
+    sid = env.get("TWILIO_ACCOUNT_SID", "")
+    numbers = [*options.number, *filter(None, [options.ring])]
+    wrong = [each for each in numbers if not re.fullmatch(E164, each)]
+    rules = [
+        (
+            not find_origin(options.url).startswith(("https://", "http://")),
+            f"the line's origin looks like https://line.example, not {options.url!r}",
+        ),
+        (not options.token, "set TWILIO_AUTH_TOKEN: the line takes signed calls only"),
+        (len(options.number) > 1, "give one --number: a line is checked for one at a time"),
+        (bool(wrong), f"a number looks like +15550001111, not {(wrong or [''])[0]!r}"),
+        (
+            bool(sid and not re.fullmatch(ACCOUNT, sid)),
+            "TWILIO_ACCOUNT_SID is AC and 32 hex digits: this is no Account SID",
+        ),
+        (options.fix and not sid, "--fix needs TWILIO_ACCOUNT_SID: the number is the account's"),
+        (options.event and not env.get("NOTIFY_URL"), "--event needs NOTIFY_URL"),
+        (options.question and not env.get("BACKEND_URL"), "--question needs BACKEND_URL"),
+        (bool(options.ring) and not sid, "--ring needs TWILIO_ACCOUNT_SID: the account calls"),
+        (
+            bool(options.ring) and not env.get("ADMIN_TOKEN"),
+            "--ring needs ADMIN_TOKEN: what the line understood is read at /calls",
+        ),
+        (options.dial and not options.ring, "--dial goes with --ring"),
+    ]
+    return next((sentence for is_wrong, sentence in rules if is_wrong), "")
+
+
+def ask_owner(question: str) -> bool:
+    """Ask at the terminal; where there is none, nobody agrees."""
+    if not sys.stdin.isatty():
+        print(f"        {question} Nobody is here to ask: --yes agrees.", flush=True)
+        return False
+    return input(f"        {question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def agree_always(_: str) -> bool:
+    """Agree, because --yes was given."""
+    return True
+
+
+def print_answers(answers: Mapping[str, str]) -> None:
+    """What the calls of --ring have shown, question by question."""
+    print("\nwhat the calls have shown:")
+    for question in QUESTIONS:
+        print(f"  {question}\n      {answers.get(question, 'not tried')}")
+
+
 def main(given: Sequence[str], env: Mapping[str, str]) -> int:
-    """Prints every finding as it is made; 1 if there is something to change."""
+    """Print every finding as it is made; 1 if there is something to change."""
+    options = read_arguments(given, env)
+    answers: Answers = {}
     levels = []
-    for finding in everything(arguments(given, env), env):
+    for finding in check_all(options, env, agree_always if options.yes else ask_owner, answers):
         print(finding, flush=True)
         levels.append(finding.level)
-    wrong = levels.count("CHANGE")
+    if answers:
+        print_answers(answers)
+    wrong, missed = levels.count("CHANGE"), levels.count("unseen")
     if wrong:
         print(f"\nto change: {wrong}")
-    elif "unseen" in levels:
-        print("\nwhat was looked at is well; the number's settings were not looked at")
+    elif missed:
+        print(f"\nwhat was looked at is well; {missed} could not be looked at")
     else:
         print("\nall well: dial the number")
     return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    try:
+        sys.exit(main(sys.argv[1:], os.environ))
+    except KeyboardInterrupt:
+        sys.exit(130)
