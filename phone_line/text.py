@@ -82,7 +82,7 @@ def shorten(words: str, limit: int) -> str:
 
 def fit_say(words: str) -> str:
     """Fit words into one Say: SAID letters, and ENCODED bytes when they are URL-encoded."""
-    whole = shorten(words, SAID)
+    whole = shorten(drop_unfit(words), SAID)
     while len(quote(whole, safe="")) > ENCODED:
         nine_tenths = len(whole) * 9 // 10
         whole = shorten(whole, nine_tenths)

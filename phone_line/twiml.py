@@ -17,7 +17,7 @@ from phone_line.plan import Plan
 from phone_line.recognition import choose_model
 from phone_line.records import Call
 from phone_line.settings import Settings
-from phone_line.text import fit_say, speak_name
+from phone_line.text import drop_unfit, fit_say, speak_name
 from phone_line.values import E164, matching
 from phone_line.webhook import Webhook
 
@@ -164,7 +164,7 @@ def hint_words(plan: Plan, ask: Ask, reply: Reply) -> list[str]:
     if reply.guessing:
         hints += [*words.yes[:MOST_HINTS], *words.no[:MOST_HINTS]]
     hints += [*words.operator[:MOST_HINTS], *words.repeat[:MOST_HINTS]]
-    return list(dict.fromkeys(hints))
+    return list(dict.fromkeys(drop_unfit(hint) for hint in hints))
 
 
 def dial_phones(

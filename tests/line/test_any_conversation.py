@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -124,7 +125,8 @@ CALLS: Final = st.builds(
 
 WAY: Final = st.sampled_from(STEPS)
 
-WORD: Final = TEXT.filter(str.isprintable)  # a route is a word that a caller may say
+UNFIT: Final = st.sampled_from(["a\x01b", "\ufffe", "one\ntwo"])  # for XML
+WORD: Final = TEXT | UNFIT  # a route is a word that a caller may say
 TARGET: Final = TEXT.filter(bool)
 
 OWN_STEPS: Final = st.one_of(
@@ -138,7 +140,7 @@ OWN_STEPS: Final = st.one_of(
     st.builds(Transfer, to=TARGET, say=TEXT, unanswered=WAY),
     st.builds(Voicemail, say=TEXT, then=WAY),
     st.builds(End, say=TEXT),
-    st.builds(Tell, say=TEXT, then=st.sampled_from(["reason", "menu", "goodbye"])),
+    st.builds(Tell, say=TEXT | UNFIT, then=st.sampled_from(["reason", "menu", "goodbye"])),
 )
 
 OWN: Final = st.dictionaries(st.sampled_from(["a", "b", "menu", "reason"]), OWN_STEPS, max_size=3)
@@ -186,6 +188,18 @@ def test_every_answer_is_twiml(name: str, call: Call, heard: Heard, own: dict[st
     assert known.dialled <= {phone for rung in plan.numbers.values() for phone in rung}
     if after.turn <= LAST_TURN and known.target:
         assert turn_of(known.target) == after.turn
+
+
+@pytest.mark.parametrize("words", ["a\x01b", "a\ufffeb", "a\ud800b"])
+def test_what_no_xml_may_hold_is_left_out(words: str) -> None:
+    """Neither a sentence nor the word of a choice costs the document: Twilio would read none."""
+    plan = plan_of("forward", {"start": Ask(words, routes={words: "connect"})})
+    after, reply = decide(plan, Call(), Heard(entrance="start"))
+    twiml = render_reply(SETTINGS["forward"], plan, HOOK, after, reply)
+    assert judge(twiml, ORIGIN) == []
+    gather = parsed(twiml)[0]
+    assert gather.get("hints", "").startswith(("a b,", "ab,"))
+    assert gather[0].text in {"a b", "ab"}
 
 
 @settings(STEADY, max_examples=as_many(200))
