@@ -63,6 +63,7 @@ from phone_line.webhook import (
     check_dates,
     is_stale,
     place_webhook,
+    read_query,
     read_transcript,
     read_webhook,
     verify_request,
@@ -223,7 +224,7 @@ def find_failed(webhook: Webhook, form: Mapping[str, str]) -> Webhook | None:
     with suppress(ValueError):
         if (urlsplit(url).path.rstrip("/") or "/") in NEW_CALL:
             return webhook
-        check_dates(url)
+        check_dates(read_query(url))
         with suppress(BadRequest):
             return place_webhook(webhook, url)
     return None

@@ -5,19 +5,16 @@ come here, so that an answer exists once, as words, whoever gave it.
 """
 
 import time
-from dataclasses import dataclass, fields
-from typing import Final
+from dataclasses import dataclass
 
 from phone_line.cells import Cells, Store
 from phone_line.conversation import Reply
 from phone_line.plan import Plan
-from phone_line.records import Call, Heard, Record, read_turn, write_record
+from phone_line.records import STATE, Call, Heard, Record, read_turn, write_record
 from phone_line.settings import Settings
 from phone_line.text import SAID
 from phone_line.twiml import render_reply
 from phone_line.webhook import Webhook
-
-STATE: Final = tuple(field.name for field in fields(Call))
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,8 +110,8 @@ def enter(plan: Plan, call: Call, name: str, *says: str) -> tuple[Call, Reply]:
             name = step.unanswered
         else:
             break
-    call = replace(call, step=name, misses=0, repeats=0, guess="", prompt="")
-    call = replace(call, choices=read_choices(step))
+    choices = read_choices(step)
+    call = replace(call, step=name, choices=choices, misses=0, repeats=0, guess="", prompt="")
     return call, Reply((*says, *ask_or_announce(plan, call, step)), step)
 
 

@@ -66,8 +66,8 @@ class Endpoint:
         Raises OSError or HTTPException when there is no whole answer before the moment.
         """
         seconds_left(until)  # raises, before a connection is spent
-        lines = header_lines({**headers, "Content-Length": str(len(body))})
-        request = f"{self.head}{lines}\r\n".encode() + body
+        head = f"{self.head}{header_lines(headers)}Content-Length: {len(body)}\r\n\r\n"
+        request = head.encode() + body
         sock = self.take_idle() or connect(self.server, until)
         keep = False
         try:
@@ -189,6 +189,8 @@ def request_head(method: str, url: SplitResult, headers: Mapping[str, str]) -> s
 
 def header_lines(headers: Mapping[str, str]) -> str:
     """Write headers. Raises ValueError for a line end in one, which would begin another."""
+    if not headers:
+        return ""
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     written = "".join(lines)
     if written.count("\r") != len(lines) or written.count("\n") != len(lines):

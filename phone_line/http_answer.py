@@ -1,20 +1,24 @@
 """The answer to an HTTP request, read from a socket before a moment and up to a bound.
 
-Python's `http.client` reads the body: so many bytes, or chunks, or all until the end. The head is
-read here. http.client reads headers as if they were mail, which made a whole command to a store on
-the same machine take twice as long, and it passes over no interim answer but 100.
+Nearly every answer comes in one piece and says its length: it is taken apart as it is, since the
+caller of a line waits for two of them. For any other Python's `http.client` reads the body: chunks,
+or so many bytes, or all until the end. The head is read here in either case. http.client reads
+headers as if they were mail, which made a whole command to a store on the same machine take twice
+as long, and it passes over no interim answer but 100.
 """
 
 import io
 import re
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from http.client import HTTPException, HTTPResponse, IncompleteRead, RemoteDisconnected
 from typing import Any, Final, NamedTuple, Self, cast
 
 from phone_line.deadline import Moment, seconds_left
 
 LARGEST_ANSWER: Final = 1 << 20  # bytes, headers included
+PIECE: Final = 1 << 14  # bytes that are received at once
 LONGEST_LINE: Final = 1 << 16  # bytes of a line in the head
 MOST_HEADERS: Final = 100
 MOST_INTERIM: Final = 8  # answers that only announce the real one; more would be a loop
@@ -34,7 +38,27 @@ def read_answer(sock: socket.socket, until: Moment) -> tuple[HttpAnswer, bool]:
 
     Raises OSError or HTTPException.
     """
-    reader = AnswerReader(sock, until)
+    sock.settimeout(seconds_left(until))
+    piece = sock.recv(PIECE)
+    return read_piece(piece) or read_pieces(piece, sock, until)
+
+
+def read_piece(piece: bytes) -> tuple[HttpAnswer, bool] | None:
+    """Read an answer that is whole in its first piece, and says so; None if it is not."""
+    file = io.BytesIO(piece)
+    with suppress(HTTPException):  # of half a head, or of a wrong one
+        minor_version, status = read_status(file)
+        headers = read_headers(file)
+        body = file.read()
+        has_length = headers.get("content-length") == str(len(body))
+        if status >= 200 and has_length and "transfer-encoding" not in headers:
+            return HttpAnswer(status, headers, body), may_stay(minor_version, headers)
+    return None
+
+
+def read_pieces(piece: bytes, sock: socket.socket, until: Moment) -> tuple[HttpAnswer, bool]:
+    """Read any answer, the first piece of which has come. Raises OSError or HTTPException."""
+    reader = AnswerReader(sock, until, piece)
     try:
         body = reader.read(LARGEST_ANSWER)
     except ValueError as error:  # a chunk of less than nothing
@@ -48,9 +72,12 @@ def read_answer(sock: socket.socket, until: Moment) -> tuple[HttpAnswer, bool]:
 class AnswerReader(HTTPResponse):
     """An answer whose head has been read: `status`, and the headers in `fields`."""
 
-    def __init__(self, sock: socket.socket, until: Moment) -> None:
-        """Read the head, past interim answers (100 Continue, 102 Processing, 103 Early Hints)."""
-        self.source = AnswerBytes(sock, until)
+    def __init__(self, sock: socket.socket, until: Moment, piece: bytes | None = None) -> None:
+        """Read the head, past interim answers (100 Continue, 102 Processing, 103 Early Hints).
+
+        `piece` is what has been received of the answer already; b"" is its end.
+        """
+        self.source = AnswerBytes(sock, until, piece)
         self.file = AnswerFile(self.source)
         super().__init__(cast("socket.socket", self.file))
         for _ in range(MOST_INTERIM):
@@ -63,9 +90,8 @@ class AnswerReader(HTTPResponse):
         self.chunked = self.fields.get("transfer-encoding", "").lower() == "chunked"
         self.chunk_left = None
         self.length = self.body_length()
-        says_goodbye = "close" in self.fields.get("connection", "").lower()
         is_endless = self.length is None and not self.chunked
-        self.will_close = says_goodbye or is_endless or minor_version == 0
+        self.will_close = is_endless or not may_stay(minor_version, self.fields)
 
     def body_length(self) -> int | None:
         """Tell how long the body is; None for chunks, or for a body up to the connection's end."""
@@ -79,7 +105,12 @@ class AnswerReader(HTTPResponse):
         return int(length)
 
 
-def read_status(file: io.BufferedReader) -> tuple[int, int]:
+def may_stay(minor_version: int, headers: Mapping[str, str]) -> bool:
+    """Tell whether the server lets its connection stay, by the head of its answer."""
+    return minor_version == 1 and "close" not in headers.get("connection", "").lower()
+
+
+def read_status(file: io.BufferedIOBase) -> tuple[int, int]:
     """Read the first line of an answer: the minor version of HTTP/1, and the status."""
     line = file.readline(LONGEST_LINE)
     if not line:
@@ -90,7 +121,7 @@ def read_status(file: io.BufferedReader) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def read_headers(file: io.BufferedReader) -> dict[str, str]:
+def read_headers(file: io.BufferedIOBase) -> dict[str, str]:
     """Read headers up to the empty line, by their names in small letters."""
     headers = {}
     for _ in range(MOST_HEADERS):
@@ -106,10 +137,10 @@ def read_headers(file: io.BufferedReader) -> dict[str, str]:
 
 
 class AnswerBytes(io.RawIOBase):
-    """The bytes that a socket brings before a moment, up to a bound."""
+    """The bytes that a socket has brought, and brings before a moment, up to a bound."""
 
-    def __init__(self, sock: socket.socket, until: Moment) -> None:
-        self.sock, self.until = sock, until
+    def __init__(self, sock: socket.socket, until: Moment, piece: bytes | None) -> None:
+        self.sock, self.until, self.piece = sock, until, piece
         self.most: float = LARGEST_ANSWER
         self.ended = False
 
@@ -121,8 +152,12 @@ class AnswerBytes(io.RawIOBase):
         """Receive what there is. Raises OSError, or HTTPException when the bound is passed."""
         if self.ended:
             return 0
-        self.sock.settimeout(seconds_left(self.until))
-        count = self.sock.recv_into(buffer)
+        if self.piece is not None:
+            count = len(self.piece)  # the file has room for it
+            buffer[:count], self.piece = self.piece, None
+        else:
+            self.sock.settimeout(seconds_left(self.until))
+            count = self.sock.recv_into(buffer)
         self.most -= count
         if self.most < 0:
             raise HTTPException("more bytes than an answer may have")
@@ -133,7 +168,7 @@ class AnswerFile(io.BufferedReader):
     """The same bytes as http.client wants them: as the file of a socket."""
 
     def __init__(self, source: AnswerBytes) -> None:
-        super().__init__(source, 1 << 14)  # most answers come in one piece
+        super().__init__(source, PIECE)
         self.source = source
 
     def makefile(self, _mode: str) -> Self:

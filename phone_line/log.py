@@ -19,6 +19,8 @@ LONGEST: Final = select.PIPE_BUF  # bytes that a pipe which is ready takes witho
 EVERY: Final = 60  # seconds between two warnings of one kind
 HOUSE: Final = Path(__file__).resolve().parent.parent
 
+as_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _lock = threading.Lock()
 _dropped = 0  # lines since the last one that could be written
 _warned: dict[str, tuple[float, int]] = {}  # kind: when it was written last, how many came since
@@ -74,7 +76,7 @@ def write_line(stdout: TextIO, line: dict[str, object]) -> bool:
 
 def encode_line(stdout: TextIO, line: dict[str, object]) -> str:
     """The line as JSON: with every letter as it is, or escaped where stdout cannot take it."""
-    text = json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+    text = as_json(line)
     encoding = getattr(stdout, "encoding", None) or "utf-8"
     try:
         size = len(text.encode(encoding))

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from phone_line.flow import Ask, Flow, Transfer
 from phone_line.text import speak_name
@@ -51,10 +52,17 @@ class Plan:
         left_out = {bare_number(number) for number in numbers}
         rest = {}
         for name, phones in self.numbers.items():
-            kept = tuple(phone for phone in phones if bare_number(phone) not in left_out)
+            named = zip(phones, bare_numbers(phones), strict=True)
+            kept = tuple(phone for phone, bare in named if bare not in left_out)
             if kept:
                 rest[name] = kept
         return self if rest == self.numbers else replace(self, numbers=rest)
+
+
+@cache
+def bare_numbers(phones: tuple[str, ...]) -> tuple[str, ...]:
+    """The numbers that a step rings, as they are compared. They are the same for every call."""
+    return tuple(map(bare_number, phones))
 
 
 def bare_number(phone: str) -> str:

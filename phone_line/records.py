@@ -84,6 +84,9 @@ class Record(Call):
     lasted: int = 0  # seconds of the talk, or of the message, that was over before this answer
 
 
+STATE: Final = tuple(field.name for field in fields(Call))
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The backend's answer. `failed`: there is none, and there will be none."""
@@ -189,6 +192,12 @@ def read_turn(value: str | None) -> Record | None:
     return record if record and record.twiml else None
 
 
+def read_state(record: Call, turn: int) -> Call:
+    """The state of a call alone, out of a record; after `turn` answers."""
+    state = {name: getattr(record, name) for name in STATE}
+    return Call(**state | {"turn": turn})
+
+
 def defaults_of(kind: type[AnyRecord]) -> Mapping[str, object]:
     """The fields of a kind of record with their defaults."""
     return DEFAULTS[kind]
@@ -197,11 +206,11 @@ def defaults_of(kind: type[AnyRecord]) -> Mapping[str, object]:
 def fitting_fields(found: Mapping[str, Any], defaults: Mapping[str, object]) -> dict[str, Any]:
     """The fields that exist, each with a value of its default's type."""
     fitting = {}
-    for name, default in defaults.items():
-        value = found.get(name)
+    for name in found.keys() & defaults.keys():
+        value = found[name]
         if isinstance(value, list):
             value = tuple(value)
-        if name in found and fits_type(value, default):
+        if fits_type(value, defaults[name]):
             fitting[name] = value
     return fitting
 

@@ -83,7 +83,7 @@ def shorten(words: str, limit: int) -> str:
 def fit_say(words: str) -> str:
     """Fit words into one Say: SAID letters, and ENCODED bytes when they are URL-encoded."""
     whole = shorten(drop_unfit(words), SAID)
-    while len(quote(whole, safe="")) > ENCODED:
+    while 3 * len(whole.encode()) > ENCODED and len(quote(whole, safe="")) > ENCODED:
         nine_tenths = len(whole) * 9 // 10
         whole = shorten(whole, nine_tenths)
     return whole
@@ -121,6 +121,8 @@ def without_digits(value: str) -> str:
 
 def drop_unfit(words: str) -> str:
     """Drop what is unfit for XML and JSON, halves of characters, and spare blanks."""
+    if words.isascii() and words.isprintable():
+        return " ".join(words.split())
     fit = words.translate(UNFIT)
     whole = fit.encode("utf-8", "ignore").decode()  # half of a character cannot be encoded
     return " ".join(whole.split())

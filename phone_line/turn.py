@@ -29,6 +29,7 @@ from phone_line.records import (
     Record,
     read_answer_of_before,
     read_record,
+    read_state,
     read_turn,
 )
 from phone_line.visit import ASKED, READ, SLOW, Visit
@@ -106,7 +107,7 @@ def read_call(value: str | None, webhook: Webhook) -> Call:
     """The call as its record says it; without one, what the URL says."""
     record = read_turn(value)
     if record:
-        return replace(record, turn=webhook.turn)
+        return read_state(record, webhook.turn)
     return Call(turn=webhook.turn, step=webhook.step, language=webhook.language)
 
 

@@ -158,13 +158,13 @@ def offer_languages(settings: Settings, plan: Plan, reply: Reply, offer: Offer, 
 def hint_words(plan: Plan, ask: Ask, reply: Reply) -> list[str]:
     """The words to expect: the choices, their keys as words, and the commands."""
     words = plan.words
-    hints = [speak_name(name) for name in ask.routes]
+    hints = [drop_unfit(speak_name(name)) for name in ask.routes]
     if ask.routes:
         hints += words.hints
     if reply.guessing:
         hints += [*words.yes[:MOST_HINTS], *words.no[:MOST_HINTS]]
     hints += [*words.operator[:MOST_HINTS], *words.repeat[:MOST_HINTS]]
-    return list(dict.fromkeys(drop_unfit(hint) for hint in hints))
+    return list(dict.fromkeys(hints))
 
 
 def dial_phones(

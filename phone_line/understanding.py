@@ -139,7 +139,8 @@ def without_phrases(said: str, phrases: Iterable[str]) -> str:
     """Folded words without some phrases, wherever they stand as whole words."""
     left = double_spaces(said)
     for phrase in phrases:
-        left = left.replace(double_spaces(phrase), " ")
+        if phrase in said:
+            left = left.replace(double_spaces(phrase), " ")
     return " ".join(left.split())
 
 
@@ -150,4 +151,5 @@ def double_spaces(said: str) -> str:
 
 def mentions_any(said: str, phrases: Iterable[str]) -> bool:
     """Tell whether one of the phrases stands in the words, as whole words; all of them folded."""
-    return any(f" {phrase} " in f" {said} " for phrase in phrases)
+    between_blanks = f" {said} "
+    return any(f" {phrase} " in between_blanks for phrase in phrases)

@@ -91,6 +91,8 @@ def begin_visit(
     if not webhook.began:
         webhook = webhook._replace(began=int(time.time()))
     own = (webhook.caller, webhook.called, webhook.forwarded_from)
-    line = replace(line, plan=line.plan.leave_out(own))
+    plan = line.plan.leave_out(own)
+    if plan is not line.plan:
+        line = replace(line, plan=plan)
     deadline = arrived + SETTLE * line.settings.response_deadline
     return Visit(line, desk, backend, webhook, arrived, Cells(line.store, deadline))

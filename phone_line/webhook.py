@@ -117,26 +117,24 @@ def read_form(body: str) -> dict[str, list[str]] | None:
         return None
     form: dict[str, list[str]] = {}
     for name, value in parse_qsl(body, keep_blank_values=True):
-        if not FIELD_NAME.fullmatch(name):
-            return None
         form.setdefault(name, []).append(value)
-    return form
+    return form if all(map(FIELD_NAME.fullmatch, form)) else None
 
 
 def is_signed(settings: Settings, url: str, form: Mapping[str, list[str]], given: bytes) -> bool:
     """Tell whether a signature is Twilio's for this URL and form, under any of our tokens."""
-    signed = {name: sorted({*found}) for name, found in form.items()}
+    fields = Fields(form)
     for token in settings.twilio_auth_token:
-        expected = RequestValidator(token).compute_signature(url, Fields(signed))
+        expected = RequestValidator(token).compute_signature(url, fields)
         if hmac.compare_digest(expected.encode(), given):
             return True
     return False
 
 
 class Fields(dict[str, list[str]]):
-    """A form with repeated fields, as twilio's validator asks for them."""
+    """A form with repeated fields, as twilio's validator asks for them first."""
 
-    def getlist(self, name: str) -> list[str]:
+    def getall(self, name: str) -> list[str]:
         """All values of a field."""
         return self[name]
 
@@ -249,7 +247,7 @@ def place_webhook(webhook: Webhook, url: str) -> Webhook:
     turn = read_count(query.get("turn", ""), LAST_TURN)
     if turn is None:
         raise BadRequest(f"turn must be a number from 0 to {LAST_TURN}.")
-    began, since = check_dates(url)
+    began, since = check_dates(query)
     return webhook._replace(
         turn=turn,
         step=query.get("step", "")[:80],
@@ -261,12 +259,12 @@ def place_webhook(webhook: Webhook, url: str) -> Webhook:
     )
 
 
-def check_dates(url: str) -> tuple[int, int]:
-    """The Unix times at which a call and a question began, as a URL of ours says; 0: it does not.
+def check_dates(query: Mapping[str, str]) -> tuple[int, int]:
+    """The Unix times at which a call and a question began, as our query says; 0: it does not.
 
     Raises BadRequest for what is no date, Forbidden for a call that is older than cells live.
     """
-    query, now = read_query(url), time.time()
+    now = time.time()
     began = read_count(query.get("began", "0"), int(now) + EARLY)
     since = read_count(query.get("since", "0"), int(now) + EARLY)
     if began is None or since is None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from phone_line.text import fold_words
+from phone_line.text import drop_unfit, fold_words
 from phone_line.words_file import (
     Entries,
     find_line,
@@ -123,7 +123,7 @@ def build_words(tag: str, file: Path, found: Entries, problems: tuple[str, ...])
         filler=tuple(sorted(phrases.get("filler", ()), key=count_words, reverse=True)),
         keys=fold_keys(keys),
         keys_alone=fold_keys(texts_in(found, "understood", "keys_alone")),
-        hints=tuple(text.partition(",")[0].strip() for text in keys.values()),
+        hints=tuple(drop_unfit(text.partition(",")[0]) for text in keys.values()),
         problems=problems,
     )
 

@@ -245,6 +245,14 @@ THE_STORE: Final = (
 
 THE_NETWORK: Final = (
     Sabotage(
+        "the deadline is ignored until something comes",
+        ANSWER,
+        "read_answer",
+        "sock.settimeout(seconds_left(until))",
+        "sock.settimeout(6)",
+        "line/test_http.py::test_an_ill_server_is_given_up_in_time",
+    ),
+    Sabotage(
         "the deadline is ignored",
         ANSWER,
         "AnswerBytes.readinto",
@@ -355,8 +363,8 @@ WHO_IS_BELIEVED: Final = (
         "the form is not signed where there is a query",
         WEBHOOK,
         "is_signed",
-        "compute_signature(url, Fields(signed))",
-        'compute_signature(url, Fields({} if "?" in url else signed))',
+        "compute_signature(url, fields)",
+        'compute_signature(url, Fields({} if "?" in url else form))',
         "line/test_signatures.py::test_an_altered_field_is_refused",
     ),
     Sabotage(
@@ -404,8 +412,8 @@ WHO_IS_BELIEVED: Final = (
         "field names are not checked",
         WEBHOOK,
         "read_form",
-        "if not FIELD_NAME.fullmatch(name):",
-        "if not FIELD_NAME:",
+        "return form if all(map(FIELD_NAME.fullmatch, form)) else None",
+        "return form",
         "line/test_dated_urls.py::test_a_field_that_twilio_would_not_send_is_refused",
     ),
     Sabotage(
@@ -977,8 +985,8 @@ WHAT_IS_KEPT: Final = (
         "records are read without a look at their types",
         RECORDS,
         "fitting_fields",
-        "if name in found and fits_type(value, default):",
-        "if name in found:",
+        "if fits_type(value, defaults[name]):",
+        "if True:",
         "line/test_any_record.py::test_a_field_of_another_type_counts_as_missing",
     ),
     Sabotage(
