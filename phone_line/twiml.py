@@ -13,6 +13,7 @@ from twilio.twiml.voice_response import Dial, Gather, Record, VoiceResponse
 
 from phone_line.conversation import Reply
 from phone_line.flow import Ask, Consult, End, Offer, Refuse, Tell, Transfer, Voicemail
+from phone_line.phones import split_phones
 from phone_line.plan import Plan
 from phone_line.recognition import choose_model
 from phone_line.records import Call
@@ -93,7 +94,8 @@ def render_reply(settings: Settings, plan: Plan, webhook: Webhook, call: Call, r
 def say_words(settings: Settings, plan: Plan, speaker: VoiceResponse | Gather, words: str) -> None:
     """Say words in the line's voice. Polly.Joanna and the like have a language of their own.
 
-    A voice with another language would make Say fail, and then en-GB would be silence.
+    A voice with another language would make Say fail, and then en-GB would be silence. Telephone
+    numbers are tagged as such for voices that know the tag.
     """
     sayable = fit_say(words)
     if not sayable:
@@ -101,10 +103,13 @@ def say_words(settings: Settings, plan: Plan, speaker: VoiceResponse | Gather, w
     voice = plan.words.voice
     if settings.voice and plan.words.tag == settings.language[0]:
         voice = settings.voice
-    if "." in voice:
-        speaker.say(sayable, voice=voice)
-    else:
-        speaker.say(sayable, voice=voice, language=plan.words.tag)
+    language = None if "." in voice else plan.words.tag
+    say = speaker.say(voice=voice, language=language)
+    for part, is_phone in split_phones(sayable, voice):
+        if is_phone:
+            say.say_as(part, interpret_as="telephone")
+        else:
+            say.append(part)
 
 
 def gather_answer(settings: Settings, plan: Plan, reply: Reply, ask: Ask, url: str) -> Gather:
