@@ -256,11 +256,16 @@ def render_silence(url: str, seconds: int) -> str:
 
 
 def render_apology(
-    settings: Settings, plan: Plan, webhook: Webhook | None = None, url: str = ""
+    settings: Settings,
+    plan: Plan,
+    webhook: Webhook | None = None,
+    url: str = "",
+    screen: str | None = None,
 ) -> str:
     """The last resort when our own code fails: an apology, and a person if there is one.
 
-    What comes after the talk is at `url`; without it nobody is rung.
+    What comes after the talk is at `url`; without it nobody is rung. Whoever picks up is asked to
+    take the call at `screen`, if there is one.
     """
     response = VoiceResponse()
     say_words(settings, plan, response, plan.sentence("apology"))
@@ -273,7 +278,7 @@ def render_apology(
             caller_id=choose_caller_id(settings, webhook) or None,
         )
         for phone in plan.anybody:
-            add_phone(dial, phone)
+            add_phone(dial, phone, screen)
         return str(response)
     say_words(settings, plan, response, plan.sentence("call_again"))
     response.hangup()
