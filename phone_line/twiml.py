@@ -63,7 +63,11 @@ def connection_overrides(settings: Settings) -> str:
 
 
 def render_reply(settings: Settings, plan: Plan, webhook: Webhook, call: Call, reply: Reply) -> str:
-    """A reply as TwiML. Prompts are nested in Gather, so that an answer cuts them short."""
+    """A reply as TwiML, in the call's language: also when the caller has chosen it just now.
+
+    Prompts are nested in Gather, so that an answer cuts them short.
+    """
+    plan = plan.in_language(call.language)
     response = VoiceResponse()
     url = next_url(settings, webhook.began, place_of(call))
     speaker: VoiceResponse | Gather = response

@@ -35,6 +35,20 @@ def test_each_offer_has_its_own_voice(file: Path) -> None:
     assert voices == [read_words("en-US").voice, read_words("es-US").voice]
 
 
+@pytest.mark.parametrize("answer", [{"Digits": "2"}, {"SpeechResult": "Español"}])
+def test_what_follows_the_choice_is_said_and_heard_in_it(
+    file: Path, answer: dict[str, str]
+) -> None:
+    """At once, not from the next answer on: its voice, its recognition, its hints."""
+    here = Inside({**TWO, "STATE_FILE": str(file)})
+    call = webhook()
+    here.post("/voice/inbound", call)
+    said = judged(here.post(OFFER, {**call, **answer}))
+    assert {*re.findall('voice="([^"]*)"', said)} == {read_words("es-US").voice}
+    assert re.findall('language="([^"]*)"', said) == ["es-US"]
+    assert "operador" in said
+
+
 def test_the_language_outlives_a_store_that_is_away(upstash: Upstash) -> None:
     """It stands in the URL as well: a caller goes on in Spanish while Redis is down."""
     here = Inside({**TWO, **upstash.settings, "RESPONSE_DEADLINE": "1"})

@@ -907,6 +907,14 @@ BEING_CONNECTED: Final = (
         "line/test_calls.py::test_call_on_one_instance[wrong_key]",
     ),
     Sabotage(
+        "the chosen language is said by the first one's voice",
+        TWIML,
+        "render_reply",
+        "plan = plan.in_language(call.language)",
+        "",
+        "line/test_language_of_a_call.py::test_what_follows_the_choice_is_said_and_heard_in_it",
+    ),
+    Sabotage(
         "an apology gives the caller to a mailbox",
         TWIML,
         "render_apology",
