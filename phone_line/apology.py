@@ -42,11 +42,16 @@ def write_apology(line: Line, request: Request) -> str:
     form = request.form
     caller, called = form.get("From", ""), form.get("To", "")
     webhook = Webhook(form.get("CallSid", ""), caller, called, "", Heard())
-    plan = line.plan.leave_out((caller, called, form.get("ForwardedFrom", "")))
+    language = request.args.get("language", "")
+    plan = line.plan.in_language(language)
+    plan = plan.leave_out((caller, called, form.get("ForwardedFrom", "")))
     if "DialCallStatus" in form:
         return render_apology(line.settings, plan)
     turn = find_turn(request)
-    url = next_url(line.settings, 0, {"turn": turn + 1, "step": OPERATOR})
+    place = {"turn": turn + 1, "step": OPERATOR}
+    if plan.words.tag == language:  # one that the caller has chosen, and that the line has
+        place["language"] = language
+    url = next_url(line.settings, 0, place)
     screen = None
     if line.settings.press_1_to_accept:
         screen = next_url(line.settings, 0, {"turn": turn, "step": OPERATOR}, path="accept")

@@ -71,6 +71,23 @@ def test_the_record_knows_better_than_the_url(file: Path) -> None:
     assert in_spanish("not_heard") in judged(here.post(bent, call))
 
 
+@pytest.mark.parametrize(
+    ("hint", "tag"), [("es-US", "es-US"), ("", "en-US"), ("fr-FR", "en-US"), ("x" * 99, "en-US")]
+)
+def test_an_apology_for_a_bug_is_in_it(file: Path, hint: str, tag: str) -> None:
+    """The URL says which it is; whoever picks up is asked in the line's first language."""
+    here = Inside({**TWO, "STATE_FILE": str(file)})
+    del here.line.desk  # any webhook is a bug now
+    said = judged(here.post(f"/voice/process?turn=2&step=reason&language={hint}", webhook()))
+    words = read_words(tag)
+    assert words.sentences["apology"] in said
+    assert {*re.findall('voice="([^"]*)"', said)} == {words.voice}
+    assert ("language=es-US" in said) == (tag == "es-US")
+    screen = said.partition('url="')[2].partition("#")[0].replace("&amp;", "&")
+    asked = here.post(screen, webhook()).body.decode()
+    assert read_words("en-US").sentences["whisper_you_silent"] in asked
+
+
 @pytest.mark.parametrize("hint", ["fr-FR", "xx", "", "es-US" * 50])
 def test_a_hint_that_is_no_language_of_the_line_is_ignored(file: Path, hint: str) -> None:
     """A deploy took the language away: the first one is spoken."""

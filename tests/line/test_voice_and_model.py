@@ -117,8 +117,10 @@ def test_the_second_language_of_a_call_is_served_like_the_first(tag: str) -> Non
 
 def test_every_language_that_we_ship_has_its_countries() -> None:
     """Its voices are of countries that are listened to."""
-    assert COUNTRIES.keys() == {*languages()} == NEIGHBOURS.keys()
-    assert {*NEURAL} <= {*TAGS}
+    assert COUNTRIES.keys() == NEIGHBOURS.keys()
+    assert COUNTRIES.keys() <= {*languages()}
+    ours = {region for region in NEURAL if region.partition("-")[0] in COUNTRIES}
+    assert ours <= {*TAGS}
     assert [tag for tag in TAGS if find_stranger(tag)] == []
 
 

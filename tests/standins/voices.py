@@ -1,4 +1,4 @@
-"""Polly's Neural voices by language, as Twilio lists them. No other region of ours has one.
+"""Polly's Neural voices by language, as Twilio lists them. A region without one has none.
 
 Source: https://www.twilio.com/docs/voice/twiml/say/text-speech, "Available voices and languages",
 and Amazon's https://docs.aws.amazon.com/polly/latest/dg/available-voices.html.
@@ -23,6 +23,19 @@ NEURAL: Final = {
     "fr-FR": "Lea Remi",
     "fr-CA": "Gabrielle Liam",
     "fr-BE": "Isabelle",
+    # Of languages that may come next.
+    "it-IT": "Adriano Bianca",
+    "pt-BR": "Camila Thiago Vitoria",
+    "pt-PT": "Ines",
+    "nl-NL": "Laura",
+    "nl-BE": "Lisa",
+    "pl-PL": "Ola",
+    "da-DK": "Sofie",
+    "nb-NO": "Ida",
+    "fi-FI": "Suvi",
+    "ca-ES": "Arlet",
+    "ja-JP": "Kazuha Takumi Tomoko",
+    "ko-KR": "Seoyeon",
 }
 NEIGHBOURS: Final = {"en": "en-US", "de": "de-DE", "es": "es-US", "fr": "fr-FR"}
 
