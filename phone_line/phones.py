@@ -16,8 +16,8 @@ all come through here:
     915 55 01 99   55 1234 5678          Spain, Mexico
 
 Prices, years, dates, times and order numbers stay as they are, and so do bare digits: nobody knows
-what 4155551212 counts. Times need no tag, and get none: for Polly `interpret-as="time"` is a
-duration ("1'21"), and it reads 17:30 as the time of day by itself.
+what 4155551212 counts. Times get no tag: for Polly `interpret-as="time"` is a duration, minutes and
+seconds (say-as-tag.html, as above), so 17:30 is left to the voice, which goes by how it is written.
 
 Only TwiML has the tags. Records, pages and the log keep the words.
 """
