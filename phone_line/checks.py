@@ -75,7 +75,7 @@ def find_flaws(settings: Settings, plan: Plan) -> Iterator[str]:
     if model and not knows_language(model, language):
         yield f"SPEECH_MODEL {model} does not know {language}: without it, one is chosen that does"
     stranger = find_stranger(language)
-    if stranger and not model:
+    if stranger and model in ("", "default"):
         yield f"LANGUAGE: {stranger}"
     if settings.notify_url and language == settings.language[0]:
         from phone_line.owner import find_faults  # few lines need it

@@ -128,9 +128,10 @@ def test_every_language_that_we_ship_has_its_countries() -> None:
 def test_a_country_that_no_model_knows_is_named_at_deploy_time(tag: str) -> None:
     """Every gather would fail, and no caller be understood."""
     env = {"TWILIO_AUTH_TOKEN": "t", "LANGUAGE": f"en-US {tag}"}
-    _, faults = build_plan(read_settings(env))
-    [fault] = [each for each in faults if tag in each]
-    assert fault.startswith(f"LANGUAGE: speech recognition knows no {tag}; expected one of ")
+    for more in ({}, {"SPEECH_MODEL": "default"}, {"SPEECH_TIMEOUT": "auto"}):
+        _, faults = build_plan(read_settings(env | more))
+        [fault] = [each for each in faults if tag in each]
+        assert fault.startswith(f"LANGUAGE: speech recognition knows no {tag}; expected one of ")
     other = {**env, "SPEECH_MODEL": "deepgram_nova-3"}
     assert [each for each in build_plan(read_settings(other))[1] if tag in each] == []
 

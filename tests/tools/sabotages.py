@@ -934,8 +934,8 @@ BEING_CONNECTED: Final = (
         "a country that no model knows is listened to",
         "phone_line/checks.py",
         "find_flaws",
-        "if stranger and not model:",
-        "if stranger and model:",
+        'if stranger and model in ("", "default"):',
+        'if stranger and model == "default":',
         "line/test_voice_and_model.py::test_a_country_that_no_model_knows_is_named_at_deploy_time",
     ),
     Sabotage(
