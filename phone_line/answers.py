@@ -39,6 +39,7 @@ def write_answer(
         twiml=render_reply(line.settings, line.plan, webhook, after, reply),
         asker=asker,
         heard=heard.speech,
+        confidence=heard.confidence if heard.speech else None,
         keys=heard.keys,
         dial=heard.dial,
         said=" ".join(reply.says)[:SAID],

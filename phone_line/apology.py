@@ -7,12 +7,13 @@ what failed. It settles nothing either.
 from typing import Final
 
 from flask import Request, Response
-from twilio.twiml.voice_response import VoiceResponse
 
 from phone_line.answers import Line
 from phone_line.records import LAST_TURN, Heard
 from phone_line.twiml import next_url, render_apology
+from phone_line.understanding import OPERATOR
 from phone_line.webhook import Webhook, read_count
+from phone_line.whisper import ACCEPT, render_key, render_question
 
 NO_WORDS: Final = ("/voice/status", "/voice/transcript")  # there no caller hears the answer
 WHISPER: Final = "/voice/accept"  # there somebody listens who must not be joined with the caller
@@ -27,25 +28,46 @@ def apologise(line: Line, request: Request) -> Response:
     if request.method != "POST" or path in NO_WORDS:
         words = "Something went wrong on our side; the log says more.\n"
         return Response(words, 503, content_type="text/plain; charset=utf-8")
-    document = write_hangup() if path == WHISPER else write_apology(line, request)
+    document = write_whisper(line, request) if path == WHISPER else write_apology(line, request)
     return Response(document, content_type="text/xml; charset=utf-8")
 
 
-def write_hangup() -> str:
-    """The end of a callee's leg. A document that simply ends would join it with the caller."""
-    response = VoiceResponse()
-    response.hangup()
-    return str(response)
-
-
 def write_apology(line: Line, request: Request) -> str:
-    """An apology, and a Dial that goes on at the next turn."""
+    """An apology, and a Dial that goes on at the next turn.
+
+    Whoever picks up is asked to press 1, as after any other words: the owner's own mailbox would
+    take the call otherwise, and nobody would hear of it. The question needs no store, and where it
+    fails as well, `write_whisper` asks it.
+    """
     form = request.form
     caller, called = form.get("From", ""), form.get("To", "")
     webhook = Webhook(form.get("CallSid", ""), caller, called, "", Heard())
-    url = ""
-    if "DialCallStatus" not in form:
-        turn = read_count(request.args.get("turn", ""), LAST_TURN - 1) or 0
-        url = next_url(line.settings, 0, {"turn": turn + 1, "step": "operator"})
-    plan = line.plan.leave_out((caller, called, form.get("ForwardedFrom", "")))
-    return render_apology(line.settings, plan, webhook, url)
+    language = request.args.get("language", "")
+    plan = line.plan.in_language(language)
+    plan = plan.leave_out((caller, called, form.get("ForwardedFrom", "")))
+    if "DialCallStatus" in form:
+        return render_apology(line.settings, plan)
+    turn = find_turn(request)
+    place = {"turn": turn + 1, "step": OPERATOR}
+    if plan.words.tag == language:  # one that the caller has chosen, and that the line has
+        place["language"] = language
+    url = next_url(line.settings, 0, place)
+    screen = None
+    if line.settings.press_1_to_accept:
+        screen = next_url(line.settings, 0, {"turn": turn, "step": OPERATOR}, path="accept")
+    return render_apology(line.settings, plan, webhook, url, screen)
+
+
+def write_whisper(line: Line, request: Request) -> str:
+    """The question to whoever picked up, without name and reason; the answer, if a key came."""
+    keys = request.form.get("Digits", "")
+    if keys:
+        return render_key(accepted=keys == ACCEPT)
+    place = {"turn": find_turn(request), "step": OPERATOR}
+    url = next_url(line.settings, 0, place, path="accept")
+    return render_question(line, line.plan.sentence("whisper_you_silent"), url)
+
+
+def find_turn(request: Request) -> int:
+    """The turn that a URL names; 0 if it names none."""
+    return read_count(request.args.get("turn", ""), LAST_TURN - 1) or 0

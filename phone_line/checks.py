@@ -28,7 +28,7 @@ from phone_line.flow import (
     follow_steps,
 )
 from phone_line.plan import Plan
-from phone_line.recognition import knows_language
+from phone_line.recognition import find_stranger, knows_language
 from phone_line.records import Answer, Call, Heard
 from phone_line.settings import Settings
 from phone_line.twiml import HOLDS
@@ -70,8 +70,13 @@ def find_flaws(settings: Settings, plan: Plan) -> Iterator[str]:
     """The problems of a flow and its words, each in one plain sentence."""
     yield from find_loose_ends(plan.flow, settings)
     model, language = settings.speech_model, plan.words.tag
-    if model and settings.speech_timeout != "auto" and not knows_language(model, language):
+    if settings.speech_timeout == "auto":
+        model = ""  # it is dropped
+    if model and not knows_language(model, language):
         yield f"SPEECH_MODEL {model} does not know {language}: without it, one is chosen that does"
+    stranger = find_stranger(language)
+    if stranger and model in ("", "default"):
+        yield f"LANGUAGE: {stranger}"
     if settings.notify_url and language == settings.language[0]:
         from phone_line.owner import find_faults  # few lines need it
 

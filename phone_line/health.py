@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from flask import Response
@@ -22,7 +23,15 @@ from phone_line.log import write_log
 WELL_FOR: Final = 60  # seconds for which a good answer is believed
 ILL_FOR: Final = 5  # seconds for which a bad one is
 CELL: Final = "health"
-RELEASE: Final = "RAILWAY_GIT_COMMIT_SHA"  # https://docs.railway.com/variables/reference
+# The commit that is deployed, or, after `railway up`, which tells none, the deployment's id:
+# https://docs.railway.com/variables/reference.
+RELEASE: Final = ("RAILWAY_GIT_COMMIT_SHA", "RAILWAY_DEPLOYMENT_ID")
+
+
+def find_release(env: Mapping[str, str]) -> str:
+    """The name of the release that serves: the first letters of a commit, or a deployment's id."""
+    commit, deployment = (env.get(name, "").strip() for name in RELEASE)
+    return commit[:12] or deployment[:40] or "unknown"
 
 
 class Health:
@@ -39,11 +48,7 @@ class Health:
         problems = [*self.line.settings.problems]
         if not any("UPSTASH" in problem for problem in problems):
             problems += filter(None, [self.find_problem()])
-        page = {
-            "ok": not problems,
-            "problems": problems,
-            "release": os.environ.get(RELEASE, "")[:12] or "unknown",
-        }
+        page = {"ok": not problems, "problems": problems, "release": find_release(os.environ)}
         return Response(
             json.dumps(page, indent=1) + "\n",
             503 if problems else 200,

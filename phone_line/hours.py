@@ -8,6 +8,7 @@ hours:
     2027-05-14                            a date of one year
     09:00-17:00   9:00-24:00              from the first minute up to the last, which is outside
     18:00-02:00                           over midnight, up to two o'clock of the next day
+    00:00-23:59                           the same as 00:00-24:00, which people mean by it
     closed                                all day
 
 An entry without a day goes on with the day before it: `Mon 09:00-12:00, 13:00-17:00`.
@@ -15,6 +16,8 @@ An entry without a day goes on with the day before it: `Mon 09:00-12:00, 13:00-1
   all hours of that day.
 - Hours over midnight belong to the day on which they begin. With `12-24 18:00-02:00, 12-25 closed`
   it is open until two in the night of the 24th.
+- Hours that would go over midnight and last most of a day are refused: `9:00-5:00` is meant to end
+  in the afternoon, and phones would ring at three in the night.
 - A weekday that no entry names is closed. At least one must be named: `12-25 closed` alone would
   close the line for ever.
 
@@ -30,12 +33,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
-from difflib import get_close_matches
 from itertools import product
 from typing import Final, NamedTuple
 
+from phone_line.text import show_part
+from phone_line.zones import find_zone
+
 WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MINUTES: Final = 24 * 60  # of a day
+LONGEST: Final = 18 * 60  # minutes over midnight: `9:00-3:00` would be as long
 LEAP_YEAR: Final = 2000  # a year that has every date: 02-29 is meant for the years that have it
 
 BLANKS: Final = " ,\t\r\n"
@@ -240,8 +246,15 @@ def parse_spans(word: str) -> Spans:
         raise ValueError(f"{show_part(word)} is on no clock; expected 00:00 to 23:59, or to 24:00")
     if opens == closes:
         raise ValueError(f"{show_part(word)} is no time at all; expected 00:00-24:00 for all day")
+    if closes == MINUTES - 1:
+        closes = MINUTES
     if closes < opens:
         closes += MINUTES
+    if closes > MINUTES and closes - opens >= LONGEST:
+        raise ValueError(
+            f"{show_part(word)} would end on the next day; expected 09:00-17:00 if the afternoon"
+            " is meant, else two entries, like Mon 06:00-24:00, Tue 00:00-01:00"
+        )
     return (Span(opens, closes),)
 
 
@@ -251,49 +264,3 @@ def write_span(span: Span) -> str:
     if closes > MINUTES:
         closes -= MINUTES
     return f"{opens // 60:02}:{opens % 60:02}-{closes // 60:02}:{closes % 60:02}"
-
-
-# --- The time zone ---
-
-
-def find_zone(place: str) -> tzinfo:
-    """Find a time zone by its name in the IANA database, or say which one could be meant."""
-    zone = load_zone(place)
-    if zone:
-        return zone
-    if not load_zone("UTC"):  # even this one is read from the database
-        raise ValueError(
-            "the time zone data is missing on this machine; add tzdata to requirements.txt"
-        )
-    raise ValueError(f"there is no time zone {show_part(place)}; expected {suggest_zone(place)}")
-
-
-def load_zone(place: str) -> tzinfo | None:
-    """Load a time zone; None if the machine has none of that name.
-
-    Python looks in the system's database, then in the package tzdata
-    (https://docs.python.org/3/library/zoneinfo.html#data-sources). A name that is no key there is a
-    KeyError, an impossible one (../etc) a ValueError, a folder (Europe) an OSError.
-    """
-    from zoneinfo import ZoneInfo  # here, because most lines have no hours
-
-    try:
-        return ZoneInfo(place)
-    except (KeyError, ValueError, OSError):
-        return None
-
-
-def suggest_zone(place: str) -> str:
-    """Name the time zone that looks most like a word, or a well-known one."""
-    from zoneinfo import available_timezones
-
-    zones = {zone.lower(): zone for zone in sorted(available_timezones())}
-    cities = {name.rpartition("/")[2]: zone for name, zone in zones.items()}
-    names = zones | cities
-    close = get_close_matches(place.lower(), names, n=1, cutoff=0.75)  # "CST" is not "UCT"
-    return names[close[0]] if close else "a name like Europe/Berlin"
-
-
-def show_part(text: str) -> str:
-    """Quote a part of the value for a sentence, in case it is long."""
-    return repr(text[:40])

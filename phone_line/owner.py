@@ -56,6 +56,7 @@ COMMANDS: Final = r"[<>]|@(?=everyone\b|here\b)"
 class Owner:
     """The service at NOTIFY_URL."""
 
+    name: Final = "NOTIFY_URL"
     mark: Final = "notified"
     lease: Final = "notices"
     events: Final = (VOICEMAIL, MISSED, TRANSCRIPT)

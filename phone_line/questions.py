@@ -38,6 +38,7 @@ class Asking:
     says: tuple[str, ...]  # what is said on the way there
     history: Sequence[Exchange] = ()
     alone: bool = True
+    asked: str = "backend"
     is_overtaken: bool = False  # the turn got another answer, which a webhook has spoken
 
     @property

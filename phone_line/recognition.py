@@ -21,6 +21,25 @@ MODELS: Final = {
     OPEN_ANSWERS: EXPERIMENTAL.split(),
 }
 
+# Where Twilio names no model for a language it takes one that knows "any language of Google's list"
+# (https://cloud.google.com/speech-to-text/docs/speech-to-text-supported-languages): de-AT and de-CH
+# are in it. These are the countries there of the languages that we ship.
+COUNTRIES: Final = {
+    "en": "AU CA GB GH HK IE IN KE NG NZ PH PK SG TZ US ZA",
+    "de": "AT CH DE",
+    "es": "AR BO CL CO CR DO EC ES GT HN MX NI PA PE PR PY SV US UY VE",
+    "fr": "BE CA CH FR",
+}
+
+
+def find_stranger(language: str) -> str:
+    """Say what is wrong with a language and country that no model knows: en-UK; else nothing."""
+    name, _, country = language.partition("-")
+    known = COUNTRIES.get(name, country).split()
+    if country in known:
+        return ""
+    return f"speech recognition knows no {language}; expected one of {name}-{', '.join(known)}"
+
 
 def knows_language(model: str, language: str) -> bool:
     """Tell whether a model may be sent with a language. One that is not in the table may."""

@@ -71,6 +71,7 @@ class Record(Call):
     twiml: str = ""
     asker: str = ""  # the step that had asked
     heard: str = ""
+    confidence: float | None = None  # of speech recognition in what was heard, 0 to 1
     keys: str = ""
     dial: str = ""
     said: str = ""

@@ -41,6 +41,10 @@ class Task(Protocol):
         """The key of its lease, without the last part."""
 
     @property
+    def asked(self) -> str:
+        """Whom an attempt turns to, as the log names them: `backend`, or `NOTIFY_URL`."""
+
+    @property
     def call_sid(self) -> str:
         """The call that it is for."""
 
@@ -255,7 +259,8 @@ def try_task(store: Store, task: Task) -> Any | None:  # noqa: ANN401
         try:
             return task.attempt(min(time.monotonic() + ATTEMPT, task.until))
         except BackendFailed as error:
-            write_log("error", "backend failed", call=task.call_sid, cause=str(error))
+            message = f"{task.asked} failed"
+            write_log("error", message, call=task.call_sid, cause=str(error))
             wait = max(pause, error.retry_after)
             if error.final or not pause or time.monotonic() + wait > task.until:
                 break

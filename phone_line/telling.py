@@ -43,6 +43,10 @@ class Sink(Protocol):
     """Somebody who is told. The names are parts of cells: see the table of `records.py`."""
 
     @property
+    def name(self) -> str:
+        """The name of whoever is told, for the log."""
+
+    @property
     def mark(self) -> str:
         """The last part of the cell that says: told of this event."""
 
@@ -67,6 +71,7 @@ class Sink(Protocol):
 class ToldBackend:
     """The service at BACKEND_URL, as somebody who is told."""
 
+    name: Final = "backend"
     mark: Final = "sent"
     lease: Final = "events"
     events: Final = (VOICEMAIL, ENDED)
@@ -109,6 +114,11 @@ class Telling:
     def name(self) -> str:
         """The cell whose lease is the teller's."""
         return self.webhook.cell(self.sink.lease)
+
+    @property
+    def asked(self) -> str:
+        """Whom an attempt turns to."""
+        return self.sink.name
 
     @property
     def call_sid(self) -> str:

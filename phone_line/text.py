@@ -8,7 +8,7 @@ through here before it stands in a cell, in TwiML, on a page or in the log:
     fit_say       before it is spoken: within both limits of one Say
     shorten       before it is read back: whole sentences, if they fit
     mask_phone    before a number is logged
-    without_digits  before a setting is shown to anybody
+    without_digits, show_part  before a setting is shown to anybody
 
 A language model's words need more than that: `speakable.py`. Pure, and total: every text has an
 answer, an empty one included.
@@ -117,6 +117,11 @@ def without_digits(value: str) -> str:
     if digits < SHORTEST_PHONE:
         return value
     return "".join("#" if letter.isnumeric() else letter for letter in value)
+
+
+def show_part(value: str) -> str:
+    """Quote a part of a setting's value for a sentence, in case it is long."""
+    return repr(value[:40])
 
 
 def drop_unfit(words: str) -> str:

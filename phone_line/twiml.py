@@ -13,6 +13,7 @@ from twilio.twiml.voice_response import Dial, Gather, Record, VoiceResponse
 
 from phone_line.conversation import Reply
 from phone_line.flow import Ask, Consult, End, Offer, Refuse, Tell, Transfer, Voicemail
+from phone_line.phones import split_phones
 from phone_line.plan import Plan
 from phone_line.recognition import choose_model
 from phone_line.records import Call
@@ -62,7 +63,11 @@ def connection_overrides(settings: Settings) -> str:
 
 
 def render_reply(settings: Settings, plan: Plan, webhook: Webhook, call: Call, reply: Reply) -> str:
-    """A reply as TwiML. Prompts are nested in Gather, so that an answer cuts them short."""
+    """A reply as TwiML, in the call's language: also when the caller has chosen it just now.
+
+    Prompts are nested in Gather, so that an answer cuts them short.
+    """
+    plan = plan.in_language(call.language)
     response = VoiceResponse()
     url = next_url(settings, webhook.began, place_of(call))
     speaker: VoiceResponse | Gather = response
@@ -93,7 +98,8 @@ def render_reply(settings: Settings, plan: Plan, webhook: Webhook, call: Call, r
 def say_words(settings: Settings, plan: Plan, speaker: VoiceResponse | Gather, words: str) -> None:
     """Say words in the line's voice. Polly.Joanna and the like have a language of their own.
 
-    A voice with another language would make Say fail, and then en-GB would be silence.
+    A voice with another language would make Say fail, and then en-GB would be silence. Telephone
+    numbers are tagged as such for voices that know the tag.
     """
     sayable = fit_say(words)
     if not sayable:
@@ -101,10 +107,13 @@ def say_words(settings: Settings, plan: Plan, speaker: VoiceResponse | Gather, w
     voice = plan.words.voice
     if settings.voice and plan.words.tag == settings.language[0]:
         voice = settings.voice
-    if "." in voice:
-        speaker.say(sayable, voice=voice)
-    else:
-        speaker.say(sayable, voice=voice, language=plan.words.tag)
+    language = None if "." in voice else plan.words.tag
+    say = speaker.say(voice=voice, language=language)
+    for part, is_phone in split_phones(sayable, voice):
+        if is_phone:
+            say.say_as(part, interpret_as="telephone")
+        else:
+            say.append(part)
 
 
 def gather_answer(settings: Settings, plan: Plan, reply: Reply, ask: Ask, url: str) -> Gather:
@@ -251,11 +260,16 @@ def render_silence(url: str, seconds: int) -> str:
 
 
 def render_apology(
-    settings: Settings, plan: Plan, webhook: Webhook | None = None, url: str = ""
+    settings: Settings,
+    plan: Plan,
+    webhook: Webhook | None = None,
+    url: str = "",
+    screen: str | None = None,
 ) -> str:
     """The last resort when our own code fails: an apology, and a person if there is one.
 
-    What comes after the talk is at `url`; without it nobody is rung.
+    What comes after the talk is at `url`; without it nobody is rung. Whoever picks up is asked to
+    take the call at `screen`, if there is one.
     """
     response = VoiceResponse()
     say_words(settings, plan, response, plan.sentence("apology"))
@@ -268,7 +282,7 @@ def render_apology(
             caller_id=choose_caller_id(settings, webhook) or None,
         )
         for phone in plan.anybody:
-            add_phone(dial, phone)
+            add_phone(dial, phone, screen)
         return str(response)
     say_words(settings, plan, response, plan.sentence("call_again"))
     response.hangup()

@@ -35,16 +35,27 @@ def whisper_call(line: Line, webhook: Webhook, caller_sid: str, until: Moment) -
     `caller_sid` is the CallSid of the caller, ParentCallSid in the webhook. Its settled cell says
     who calls and why; without it, or without the store, the same is said without name and reason.
     """
-    response = VoiceResponse()
     if webhook.heard.keys:
         accepted = webhook.heard.keys == ACCEPT
         write_log("info", "callee", call=caller_sid, accepted=accepted)
-        if not accepted:
-            response.hangup()
-        return str(response)
+        return render_key(accepted=accepted)
     words = choose_words(line.plan, find_call(line, webhook, caller_sid, until))
     place = {"turn": webhook.turn, "step": webhook.step}
     url = next_url(line.settings, webhook.began, place, path="accept")
+    return render_question(line, words, url)
+
+
+def render_key(*, accepted: bool) -> str:
+    """The answer to a key: a document that simply ends joins the legs, a Hangup does not."""
+    response = VoiceResponse()
+    if not accepted:
+        response.hangup()
+    return str(response)
+
+
+def render_question(line: Line, words: str, url: str) -> str:
+    """Words, twice, and time to press a key, which comes to `url`; without a key the leg ends."""
+    response = VoiceResponse()
     gather = response.gather(num_digits=1, timeout=THINKING, action=url, finish_on_key="")
     say_words(line.settings, line.plan, gather, words)
     gather.pause(length=1)

@@ -94,7 +94,12 @@ def check_release(answer: Answer, here: str) -> Findings:
     if not serving:
         yield change("/healthz names no release: an older one serves", "Deploy this one.")
     elif serving == "unknown":
-        yield note("which release serves is not known: it was deployed without GitHub")
+        yield note("which release serves is not known: it does not run on Railway")
+    elif "-" in serving:
+        yield note(
+            f"deployment {serving} serves; `railway up` tells no commit",
+            "The newest of `railway deployment list` should be the same.",
+        )
     elif not here:
         yield ok(f"release {serving} serves")
     elif here.startswith(serving):

@@ -10,8 +10,9 @@ from typing import Any, Final, NoReturn
 import pytest
 
 from phone_line.flow import Step
+from standins.call import Phone
 from standins.inside import ORIGIN, Inside, dialled, judged, webhook
-from standins.sentences import in_twiml
+from standins.sentences import in_twiml, say
 from standins.twiml import judge_screening
 
 PERSON: Final = "+15550100099"
@@ -69,15 +70,76 @@ def test_a_bug_at_the_end_of_a_call_is_no_answer(tmp_path: Path) -> None:
 def test_a_bug_in_a_whisper_takes_no_call(
     line: Inside, log: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    """The callee is hung up on, or a mailbox would be joined with the caller; no Dial (13201)."""
+    """The callee is asked all the same, without name and reason: no mailbox gets the caller."""
     line.line.line = replace(line.line.line, store=None)  # type: ignore[arg-type] # that is the bug
     sent = webhook(ParentCallSid="CA" + "1" * 32)
     answer = line.post("/voice/accept?turn=2&step=connect", sent)
     assert answer.status == 200
     said = answer.body.decode()
     assert judge_screening(said) == []
+    assert said.count(in_twiml("whisper_you_silent")) == 2
     assert said.endswith(("<Hangup/></Response>", "<Hangup /></Response>"))
     assert [entry for entry in log() if entry["level"] == "error"]
+
+
+def apologised(line: Inside) -> Phone:
+    """A caller whom a bug of ours has met, while somebody's phone rings."""
+    desk = line.line.desk
+    del line.line.desk  # any webhook is a bug now
+    phone = line.phone()
+    phone.ring()
+    line.line.desk = desk
+    assert phone.heard == [say("apology")]
+    phone.pick_up()
+    assert phone.callees[0].heard == [say("whisper_you_silent")] * 2
+    return phone
+
+
+@pytest.mark.parametrize("keys", ["", "5"])
+def test_an_apology_lets_no_mailbox_have_the_caller(line: Inside, keys: str) -> None:
+    """Whoever picks up presses 1, or the caller may leave a message, as after any other words."""
+    phone = apologised(line)
+    if keys:
+        phone.callee_presses(keys)
+    else:
+        phone.callee_silent()
+    assert phone.webhooks[-1].form["DialBridged"] == "false"
+    assert phone.heard == [say("no-answer"), say("leave_message")]
+    assert phone.state == "record"
+    assert phone.broken == phone.warned == []
+
+
+def test_an_apology_reaches_a_person(line: Inside) -> None:
+    """The key 1 takes the call."""
+    phone = apologised(line)
+    phone.callee_presses("1")
+    assert phone.webhooks[-2].form["DialBridged"] == "true"
+    assert phone.heard == [say("goodbye")]
+
+
+@pytest.mark.parametrize(("keys", "bridged"), [("1", "true"), ("5", "false")])
+def test_an_apology_reaches_a_person_although_nothing_works(
+    line: Inside, keys: str, bridged: str
+) -> None:
+    """The question to the callee is asked, and its key understood, if every webhook is a bug."""
+    del line.line.settings  # from now on no webhook is even verified
+    phone = line.phone()
+    phone.ring()
+    phone.pick_up()
+    phone.callee_presses(keys)
+    ends = [sent.form for sent in phone.webhooks if "DialBridged" in sent.form]
+    assert [form["DialBridged"] for form in ends] == [bridged]
+    assert phone.heard == [say("apology"), say("call_again")]
+    assert phone.broken == []
+
+
+def test_an_apology_asks_nobody_where_nobody_can_press_keys(file: Path) -> None:
+    """PRESS_1_TO_ACCEPT=0: whoever picks up is connected at once, by an apology as well."""
+    line = Inside({"STATE_FILE": str(file), "FORWARD_TO": PERSON, "PRESS_1_TO_ACCEPT": "0"})
+    del line.line.desk
+    said = judged(line.post("/voice", webhook()))
+    assert dialled(said) == [PERSON]
+    assert "/voice/accept" not in said
 
 
 @pytest.mark.parametrize("caller", ["anonymous", "client:ann", "sip:ann@pbx.example"])

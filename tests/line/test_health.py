@@ -23,6 +23,7 @@ from standins.upstash import Upstash
 from standins.webhooks import Answer
 
 WRITES: Final = ("SET", "DEL", "EXPIRE", "GETEX")
+DEPLOYMENT: Final = "9f2c1a7e-0f6b-4c1d-8a3e-5b7d9e0c1f2a"
 Log = Callable[[], list[dict[str, Any]]]
 
 
@@ -53,6 +54,28 @@ def test_a_complete_line_is_healthy(state: dict[str, str], upstash: Upstash) -> 
     """With settings that fit and a store that writes there is no problem, on either store."""
     assert problems(Inside(state)) == []
     assert problems(Inside(upstash.settings)) == []
+
+
+@pytest.mark.parametrize(
+    ("env", "release"),
+    [
+        ({}, "unknown"),
+        ({"RAILWAY_GIT_COMMIT_SHA": "8d91279f" * 5}, "8d91279f8d91"),
+        ({"RAILWAY_DEPLOYMENT_ID": DEPLOYMENT}, DEPLOYMENT),
+        ({"RAILWAY_GIT_COMMIT_SHA": "", "RAILWAY_DEPLOYMENT_ID": DEPLOYMENT}, DEPLOYMENT),
+        ({"RAILWAY_GIT_COMMIT_SHA": "abc", "RAILWAY_DEPLOYMENT_ID": DEPLOYMENT}, "abc"),
+    ],
+)
+def test_the_release_that_serves_has_a_name(
+    state: dict[str, str], env: dict[str, str], release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit, where the deploy came from GitHub; else Railway's name for the deployment."""
+    for name in ("RAILWAY_GIT_COMMIT_SHA", "RAILWAY_DEPLOYMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    report = json.loads(Inside(state).send("GET", "/healthz").body)
+    assert (report["ok"], report["release"]) == (True, release)
 
 
 def test_health_is_asked_by_anybody(state: dict[str, str]) -> None:

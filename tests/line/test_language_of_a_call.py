@@ -35,6 +35,20 @@ def test_each_offer_has_its_own_voice(file: Path) -> None:
     assert voices == [read_words("en-US").voice, read_words("es-US").voice]
 
 
+@pytest.mark.parametrize("answer", [{"Digits": "2"}, {"SpeechResult": "Español"}])
+def test_what_follows_the_choice_is_said_and_heard_in_it(
+    file: Path, answer: dict[str, str]
+) -> None:
+    """At once, not from the next answer on: its voice, its recognition, its hints."""
+    here = Inside({**TWO, "STATE_FILE": str(file)})
+    call = webhook()
+    here.post("/voice/inbound", call)
+    said = judged(here.post(OFFER, {**call, **answer}))
+    assert {*re.findall('voice="([^"]*)"', said)} == {read_words("es-US").voice}
+    assert re.findall('language="([^"]*)"', said) == ["es-US"]
+    assert "operador" in said
+
+
 def test_the_language_outlives_a_store_that_is_away(upstash: Upstash) -> None:
     """It stands in the URL as well: a caller goes on in Spanish while Redis is down."""
     here = Inside({**TWO, **upstash.settings, "RESPONSE_DEADLINE": "1"})
@@ -55,6 +69,23 @@ def test_the_record_knows_better_than_the_url(file: Path) -> None:
     here.post(OFFER, {**call, "Digits": "2"})
     bent = "/voice/process?turn=2&step=reason&language=en-US"
     assert in_spanish("not_heard") in judged(here.post(bent, call))
+
+
+@pytest.mark.parametrize(
+    ("hint", "tag"), [("es-US", "es-US"), ("", "en-US"), ("fr-FR", "en-US"), ("x" * 99, "en-US")]
+)
+def test_an_apology_for_a_bug_is_in_it(file: Path, hint: str, tag: str) -> None:
+    """The URL says which it is; whoever picks up is asked in the line's first language."""
+    here = Inside({**TWO, "STATE_FILE": str(file)})
+    del here.line.desk  # any webhook is a bug now
+    said = judged(here.post(f"/voice/process?turn=2&step=reason&language={hint}", webhook()))
+    words = read_words(tag)
+    assert words.sentences["apology"] in said
+    assert {*re.findall('voice="([^"]*)"', said)} == {words.voice}
+    assert ("language=es-US" in said) == (tag == "es-US")
+    screen = said.partition('url="')[2].partition("#")[0].replace("&amp;", "&")
+    asked = here.post(screen, webhook()).body.decode()
+    assert read_words("en-US").sentences["whisper_you_silent"] in asked
 
 
 @pytest.mark.parametrize("hint", ["fr-FR", "xx", "", "es-US" * 50])

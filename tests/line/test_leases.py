@@ -24,6 +24,7 @@ class Errand:
     """A task that takes as long as the test wants."""
 
     name: str = "call:CA1:1"
+    asked: str = "backend"
     alone: bool = True
     done: threading.Event = field(default_factory=threading.Event)
     attempts: int = 0

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from phone_line.hours import parse_hours
+from phone_line.hours import LONGEST, parse_hours
 
 MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
@@ -121,6 +121,9 @@ SAME: Final = [
     ("Mon 9:00-12:00, Mon 12:00-17:00 UTC", "Mon 9:00-17:00 UTC"),
     ("Mon 9:00-17:00, 05-14 closed UTC", "05-14: Closed, Mon 9:00-17:00 UTC"),
     ("Mon 9:00-24:00 UTC", "Mon 9:00-0:00 UTC"),
+    ("Mon 9:00-24:00 UTC", "Mon 9:00-23:59 UTC"),
+    ("Mon 00:00-24:00 UTC", "Mon 0:00-23:59 UTC"),
+    ("Mon 06:00-24:00, Tue 00:00-01:00 UTC", "Tue 0:00-1:00, Mon 6:00-0:00 UTC"),
 ]
 
 
@@ -132,6 +135,22 @@ def test_there_are_several_ways_to_write_the_same(one: str, other: str) -> None:
     moments = [start + 600 * step for step in range(8 * 24 * 6)]
     assert [*map(first.is_open, moments)] == [*map(second.is_open, moments)]
     assert any(map(first.is_open, moments))
+
+
+@pytest.mark.parametrize(
+    "zone", ["UTC", "CET", "HST", "Asia/Kolkata", "US/Pacific", "America/Argentina/Buenos_Aires"]
+)
+def test_a_name_of_the_database_is_taken(zone: str) -> None:
+    """CET has a summer time, Hawaii needs none, and old names still stand for their place."""
+    assert parse_hours(f"Mon-Sun 00:00-24:00 {zone}").is_open(at("2026-07-06 10:00"))
+
+
+def test_an_offset_is_never_suggested() -> None:
+    """Etc/GMT+1 is an hour behind UTC: nobody who writes GMT+1 means that."""
+    for place in ("GMT+1", "Etc/GMT+99", "UTC-3", "Etc/Gmt"):
+        with pytest.raises(ValueError, match="expected") as refusal:
+            parse_hours(f"Mon 09:00-17:00 {place}")
+        assert "Etc" not in str(refusal.value).partition("expected")[2]
 
 
 def test_a_line_may_be_closed_on_all_days() -> None:
@@ -154,6 +173,16 @@ REFUSED: Final = [
     ("a city", f"{ALWAYS} new_york", ["'new_york'", "expected America/New_York"]),
     ("a folder of the database", f"{ALWAYS} Europe", ["'Europe'", "a name like Europe/Berlin"]),
     ("a way out of the database", f"{ALWAYS} ../etc", ["'../etc'", "a name like Europe/Berlin"]),
+    ("half a city", f"{ALWAYS} America/New York", ["'York'", "expected America/New_York"]),
+    ("small letters", f"{ALWAYS} europe/berlin", ["'europe/berlin'", "expected Europe/Berlin"]),
+    *(
+        (f"the abbreviation {short}", f"{ALWAYS} {short}", [f"'{short}'", "summer time", place])
+        for short, place in (
+            *(("EST", "America/New_York"), ("edt", "America/New_York"), ("PST", "Los_Angeles")),
+            *(("GMT", "Europe/London"), ("CEST", "Europe/Berlin"), ("MESZ", "Europe/Berlin")),
+            *(("UTC+2", "Europe/Berlin"), ("GMT-5", "Europe/Berlin"), ("+02:00", "Europe/Berlin")),
+        )
+    ),
     ("no day", "09:00-17:00 UTC", ["'09:00-17:00' has no day", "expected Mon, Mon-Fri"]),
     ("closed on no day", "Closed UTC", ["'Closed' has no day"]),
     ("no such day", f"Sum 09:00-17:00, {ALWAYS} UTC", ["'Sum' is no day", "Mon-Fri"]),
@@ -164,6 +193,8 @@ REFUSED: Final = [
     ("beyond midnight", "Mon 09:00-24:30 UTC", ["'09:00-24:30' is on no clock", "24:00"]),
     ("from midnight's end", "Mon 24:00-02:00 UTC", ["'24:00-02:00' is on no clock"]),
     ("sixty minutes", "Mon 09:60-17:00 UTC", ["'09:60-17:00' is on no clock"]),
+    ("twelve hours forgotten", "Mon-Fri 9:00-5:00 UTC", ["'9:00-5:00'", "09:00-17:00"]),
+    ("a day and a night", "Mon 06:00-01:00 UTC", ["'06:00-01:00'", "Tue 00:00-01:00"]),
     ("an empty span", "Mon 09:00-09:00 UTC", ["'09:00-09:00'", "00:00-24:00 for all day"]),
     ("month 13", f"{ALWAYS}, 13-01 closed UTC", ["'13-01'", "calendar", "month-day"]),
     ("30 February", f"{ALWAYS}, 02-30 closed UTC", ["'02-30'", "calendar"]),
@@ -313,6 +344,8 @@ def hours_of_a_day(draw: st.DrawFn) -> list[tuple[int, int]]:
     edges = sorted(draw(st.sets(st.integers(0, 95), min_size=4, max_size=4)))
     opens, pause, again, closes = (15 * edge for edge in edges)
     late = draw(st.integers(0, opens // 15)) * 15
+    if 1440 + late - again >= LONGEST:
+        late = 0  # nearly all day: that is refused
     spans = [(opens, pause), (again, draw(st.sampled_from([closes, 1440, 1440 + late])))]
     return spans[: draw(st.integers(0, 2))]
 

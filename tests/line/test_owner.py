@@ -377,6 +377,18 @@ def test_a_sink_that_refuses_is_not_asked_again(line: Inside, sink: Sink, log: L
     assert (refused["event"], refused["level"]) == ("missed", "error")
 
 
+def test_the_log_names_who_was_not_told(line: Inside, sink: Sink, log: Log) -> None:
+    """Whoever reads it must not look for the fault in a backend that there is none of."""
+    phone = line.phone()
+    phone.ring()
+    sink.fault = 500
+    assert end(line, phone.call_sid) == 503
+    faults = [each for each in log() if each["level"] == "error"]
+    ours = [each for each in faults if each.get("call") == phone.call_sid]
+    told = {(each["message"], each["cause"]) for each in ours}
+    assert told == {("NOTIFY_URL failed", "NOTIFY_URL answered 500")}
+
+
 def test_an_event_outlives_the_instance(sink: Sink, tmp_path: Path) -> None:
     """The instance dies before the sink takes the message: another one tells of it at the end."""
     first, second = (owned(sink, tmp_path) for _ in range(2))

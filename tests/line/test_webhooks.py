@@ -127,6 +127,27 @@ def test_a_small_confidence_may_be_written_short(doubt: str, file: Path) -> None
     assert in_twiml("did_you_say", name="billing") in said
 
 
+@pytest.mark.parametrize(
+    ("fields", "kept"),
+    [
+        ({"SpeechResult": "billing", "Confidence": "0.31"}, 0.31),
+        ({"SpeechResult": "billing", "Confidence": "0.0"}, 0.0),
+        ({"SpeechResult": "billing"}, None),
+        ({"SpeechResult": "billing", "Confidence": "high"}, None),
+        ({"Digits": "1", "Confidence": "0.0"}, None),  # nothing was recognised
+    ],
+)
+def test_the_record_keeps_how_sure_recognition_was(
+    fields: dict[str, str], kept: float | None, file: Path
+) -> None:
+    """The page of a call shows it as JSON, and with it why the line asked back."""
+    here = Inside({"DEPARTMENTS": f"billing={PERSON}", "STATE_FILE": str(file)})
+    heard = webhook(**fields)
+    here.post("/voice/process?turn=1&step=menu", heard)
+    cell = json.loads(stored(file)[f"call:{heard['CallSid']}:2"])
+    assert cell.get("confidence") == kept
+
+
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "https://a b", "//x", "https://x\n", "x"])
 def test_a_recording_is_at_an_address(line: Inside, file: Path, url: str) -> None:
     """What is no plain http address is no recording: it is neither believed nor kept."""

@@ -26,6 +26,7 @@ from phone_line.understanding import (
     without_filler,
 )
 from phone_line.words import FOLDER, Words, languages, read_words, unfilled
+from standins.voices import NEURAL
 
 LANGUAGES: Final = languages()
 FILES: Final[dict[str, dict[str, Any]]] = {
@@ -35,27 +36,6 @@ FILES: Final[dict[str, dict[str, Any]]] = {
 REGIONS: Final = [tag for language in LANGUAGES for tag in FILES[language]["voices"]]
 PLACEHOLDERS: Final = {"menu", "name", "key", "heard", "caller", "seconds", "link", "transcript"}
 LONGEST: Final = 300  # letters of a sentence: longer than anybody listens to without a pause
-
-# Neural voices that Twilio offers (`SayVoice` in its libraries, release 5 of the one for Node), by
-# the region that Amazon gives them: https://docs.aws.amazon.com/polly/latest/dg/available-voices.html
-VOICES: Final = {
-    "en-US": "Danielle Gregory Ivy Joanna Joey Justin Kendra Kevin Kimberly Matthew Ruth Salli"
-    " Stephen",
-    "en-GB": "Amy Arthur Brian Emma",
-    "en-IE": "Niamh",
-    "en-AU": "Olivia",
-    "en-NZ": "Aria",
-    "en-IN": "Kajal",
-    "en-ZA": "Ayanda",
-    "de-DE": "Vicki Daniel",
-    "de-AT": "Hannah",
-    "es-US": "Lupe Pedro",
-    "es-MX": "Mia Andres",
-    "es-ES": "Lucia Sergio",
-    "fr-FR": "Lea Remi",
-    "fr-CA": "Gabrielle Liam",
-    "fr-BE": "Isabelle",
-}
 
 
 def placeholders(sentence: str) -> set[str]:
@@ -109,7 +89,7 @@ def test_a_sentence_is_short_enough_and_fills_only_what_is_known(tag: str) -> No
 @pytest.mark.parametrize("tag", REGIONS)
 def test_every_region_has_a_voice_that_speaks_its_language(tag: str) -> None:
     """A region is spoken by a neural voice that Twilio and Amazon list for it."""
-    names = [f"Polly.{name}-Neural" for name in VOICES[tag].split()]
+    names = [f"Polly.{name}-Neural" for name in NEURAL[tag].split()]
     assert words_of(tag).voice in names
 
 

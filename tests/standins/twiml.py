@@ -9,8 +9,9 @@ every document it calls `judge(twiml, url)` and keeps what comes back:
 
 A `Problem` is `broken` when Twilio would fail the call, the verb or the attribute; otherwise it is
 a warning about sense. `judge_screening` has the rules for what a phone hears that a Dial rings,
-`judge_caller_id` those for what it shows, because they depend on the call. Sources: the attribute
-tables of the verb pages under https://www.twilio.com/docs/voice/twiml, the error pages under
+`judge_caller_id` those for what it shows, because they depend on the call; those for tags inside
+Say stand in ssml.py. Sources: the attribute tables of the verb pages under
+https://www.twilio.com/docs/voice/twiml, the error pages under
 https://www.twilio.com/docs/api/errors, and for fragments
 https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides.
 """
@@ -22,6 +23,8 @@ from typing import Final
 from urllib.parse import parse_qsl, urldefrag, urljoin
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
+
+from standins.ssml import TAGS, judge_tags
 
 MOST_BYTES: Final = 64 * 1024
 
@@ -224,9 +227,7 @@ CHILDREN: Final[dict[str, frozenset[str]]] = {
     ),
     "Gather": frozenset({"Say", "Play", "Pause"}),
     "Dial": frozenset({"Number", "Sip"}),
-    "Say": frozenset(
-        {"break", "emphasis", "lang", "p", "phoneme", "prosody", "s", "say-as", "sub", "w"}
-    ),
+    "Say": TAGS,
 }
 OTHER_VERBS: Final = frozenset(
     {"Application", "Client", "Conference", "Connect", "Enqueue", "Leave", "Pay", "Prompt", "Queue"}
@@ -371,6 +372,8 @@ def _say(say: Element) -> Iterator[Problem]:
         yield Problem(13520, "<Say> has no words")
     if len(said) > most:
         yield Problem(13521, f"<Say> has {len(said)} characters; this voice reads {most}")
+    for fault in judge_tags(say):
+        yield Problem(0, fault)
     if voice == "alice":
         yield Problem(0, "the voice 'alice' is gone from Twilio's documentation", broken=False)
 

@@ -679,6 +679,7 @@ def test_a_line_that_believes_anybody_is_found(reply: Reply, seen: str) -> None:
     assert [seen in each for each in found] == ([True] if seen else [])
 
 
+DEPLOYMENT: Final = "9f2c1a7e-0f6b-4c1d-8a3e-5b7d9e0c1f2a"
 RELEASES: Final[list[tuple[str, str, str, str, str]]] = [
     # what serves: what /healthz says, what is here, the level, what is seen
     ("this one", "0123456789ab", "0123456789abcdef", "ok", "which is the one here"),
@@ -690,7 +691,8 @@ RELEASES: Final[list[tuple[str, str, str, str, str]]] = [
         "fedcba987654 serves, and 0123456789ab",
     ),
     ("no clone here", "fedcba987654", "", "ok", "release fedcba987654 serves"),
-    ("no GitHub", "unknown", "0123456789abcdef", "note", "is not known"),
+    ("elsewhere", "unknown", "0123456789abcdef", "note", "is not known"),
+    ("no GitHub", DEPLOYMENT, "0123456789abcdef", "note", f"deployment {DEPLOYMENT} serves"),
     ("an old one", "", "0123456789abcdef", "CHANGE", "names no release"),
 ]
 

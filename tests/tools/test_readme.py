@@ -52,6 +52,22 @@ def test_every_command_of_the_tests_is_explained() -> None:
     assert {name for name in commands if f"`python tests/{name}" not in TESTS_README} == set()
 
 
+def test_the_price_of_a_call_adds_up() -> None:
+    """In cents; and the letters are about those that such a call says."""
+    [told] = re.findall(
+        r"^A call that somebody takes costs about ([\d.]+) cents(.*)$", README, re.M
+    )
+    parts = re.findall("([0-9]+) ([a-z ]+) \u00d7 ([0-9.]+)", told[1])
+    assert len(parts) == 4
+    assert sum(int(count) * float(price) for count, _, price in parts) == pytest.approx(
+        float(told[0]), abs=0.05
+    )
+    call = (ROOT / "tests/calls/accepted.call").read_text(encoding="utf-8")
+    said = re.findall("^(?:line|callee hears): (.*)$", call, re.M)
+    [hundreds] = [int(count) for count, unit, _ in parts if "letters" in unit]
+    assert abs(sum(map(len, said)) / 100 - hundreds) < 1.5
+
+
 def test_the_steps_shown_are_the_steps_that_are() -> None:
     """The rows of the flow that the README shows stand so in the flow."""
     shown = next(block for block in code("python") if "Ask(" in block)

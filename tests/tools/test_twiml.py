@@ -23,6 +23,11 @@ GOOD = [
     ' actionOnEmptyResult="true"><Say>Hi</Say></Gather>',
     '<Gather action="/a" speechModel="default" language="is-IS" actionOnEmptyResult="true">'
     "<Say>Hi</Say></Gather>",
+    '<Say voice="Polly.Vicki-Neural">Unter <say-as interpret-as="telephone">030 1234567</say-as>'
+    "</Say>",
+    '<Say voice="Polly.Joanna">In <say-as interpret-as="time">1\'21"</say-as></Say>',
+    '<Say voice="Google.en-US-Wavenet-F">At <say-as interpret-as="time" format="hms12">2:30pm'
+    "</say-as></Say>",
 ]
 
 DIAL = '<Dial timeLimit="60">+15550100099</Dial>'
@@ -73,6 +78,24 @@ BROKEN = [
     (f"<Say>{'a' * 70000}</Say>", 11750),
 ]
 
+TAGGED = [
+    # a voice, what stands in Say, what is held against it
+    ("woman", '<say-as interpret-as="telephone">+15550100099</say-as>', "takes no SSML"),
+    ("", '<break time="1s"/>Hi', "takes no SSML"),
+    ("Polly.Niamh-Neural", '<say-as interpret-as="telephone">+35315550123</say-as>', "not list it"),
+    (
+        "Polly.Joanna-Neural",
+        '<say-as interpret-as="telephone">soon</say-as>',
+        "no telephone number",
+    ),
+    ("Polly.Joanna", '<say-as interpret-as="time">17:30</say-as>', "minutes and seconds"),
+    ("Polly.Joanna", '<say-as interpret-as="phone">+15550100099</say-as>', "means nothing"),
+    ("Polly.Joanna", "<say-as>+15550100099</say-as>", "means nothing"),
+    ("Polly.Joanna", '<say-as interpret-as="digits"/>12', "nothing but words"),
+    ("Polly.Joanna", '<say-as interpret-as="digits" speed="2">12</say-as>', "no such attributes"),
+    ("Polly.Joanna-Neural", "<emphasis>Hi</emphasis>", "does not take it"),
+]
+
 WARNED = [
     ("", "empty"),
     ('<Gather action="/a" actionOnEmptyResult="true"/>', "no prompt"),
@@ -105,6 +128,15 @@ def test_good_documents_pass(inside: str) -> None:
 def test_broken_rules_are_named_by_their_code(inside: str, code: int) -> None:
     """Every rule that Twilio enforces is found, once, under Twilio's own number."""
     assert [found[0] for found in verdict(inside) if found[2]] == [code]
+
+
+@pytest.mark.parametrize(("voice", "inside", "words"), TAGGED)
+def test_a_tag_that_a_voice_does_not_know_is_named(voice: str, inside: str, words: str) -> None:
+    """Twilio may let the whole Say fail: the caller would hear silence."""
+    own = f' voice="{voice}"' if voice else ""
+    ((_, said, broken),) = verdict(f"<Say{own}>{inside}</Say>")
+    assert words in said
+    assert broken
 
 
 @pytest.mark.parametrize(("inside", "words"), WARNED)
