@@ -404,6 +404,12 @@ def hang(sock: socket.socket) -> None:
         pass
 
 
+def stop_halfway(sock: socket.socket) -> None:
+    """Take what comes, and say half of an answer."""
+    sock.sendall(HI[:20])
+    hang(sock)
+
+
 def read_nothing(sock: socket.socket) -> None:
     """Let the client's words pile up."""
     time.sleep(1)
@@ -411,7 +417,7 @@ def read_nothing(sock: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-@pytest.mark.parametrize("ill", [drip, hang, read_nothing])
+@pytest.mark.parametrize("ill", [drip, hang, stop_halfway, read_nothing])
 def test_an_ill_server_is_given_up_in_time(
     ill: Callable[[socket.socket], None], secure: bool
 ) -> None:
