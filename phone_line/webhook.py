@@ -14,6 +14,7 @@ import hmac
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -227,10 +228,12 @@ def read_transcript(form: Mapping[str, str]) -> Transcript:
 
 
 def read_share(value: str) -> float | None:
-    """A number from 0 to 1, also as Python and JavaScript write small ones (9.5E-4); else None."""
-    if not re.fullmatch(r"[0-9](\.[0-9]{1,20})?([eE]-[0-9]{1,2})?", value):
+    """A number from 0 to 1, however it is written (0.5, .5, 9.5E-4, 5E-1); else None."""
+    if not re.fullmatch(r"[0-9]{0,40}\.?[0-9]{0,40}([eE][+-]?[0-9]{1,3})?", value.strip()):
         return None
-    return float(value) if float(value) <= 1 else None
+    with suppress(ValueError):  # no digit in it
+        return float(value) if float(value) <= 1 else None
+    return None
 
 
 def read_count(value: str, most: int) -> int | None:

@@ -843,9 +843,9 @@ WHAT_A_CALLER_HEARS: Final = (
         "a Confidence in short is believed fully",
         WEBHOOK,
         "read_share",
-        "([eE]-[0-9]{1,2})?",
+        "([eE][+-]?[0-9]{1,3})?",
         "",
-        "line/test_webhooks.py::test_a_small_confidence_may_be_written_short",
+        "line/test_webhooks.py::test_a_small_confidence_may_be_written_in_any_way",
     ),
     Sabotage(
         "call again later, after a good talk",
