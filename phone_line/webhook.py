@@ -206,12 +206,14 @@ def read_outcome(form: Mapping[str, str]) -> str:
 
     DialBridged=false says so where a call was screened; where it is absent the status counts
     (https://www.twilio.com/docs/voice/twiml/dial). Canceled means that the caller hung up; while
-    the caller is still there, somebody else called the Dial off.
+    the caller is still there (CallStatus is in-progress, or ringing before an answer on bridge),
+    somebody else called the Dial off.
     """
     outcome = clean_text(form.get("DialCallStatus", ""), 20)
     if outcome == "completed" and form.get("DialBridged") == "false":
         return "not-accepted"
-    if outcome == "canceled" and form.get("CallStatus") == "in-progress":
+    status = form.get("CallStatus")
+    if outcome == "canceled" and status and status not in OVER:
         return "called-off"
     return outcome
 

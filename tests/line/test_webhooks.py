@@ -138,6 +138,19 @@ def test_a_confidence_that_is_none_is_no_doubt(share: str) -> None:
     assert read_share(share) is None
 
 
+@pytest.mark.parametrize(
+    ("status", "leads_to"),
+    [
+        *((status, "leave_message") for status in ("in-progress", "ringing", "queued")),
+        *((status, "goodbye") for status in ("completed", "failed", "")),
+    ],
+)
+def test_a_dial_that_is_called_off_is_no_answer(status: str, leads_to: str, line: Inside) -> None:
+    """While the caller is still there, canceled is not the caller's doing: voicemail follows."""
+    outcome = webhook(DialCallStatus="canceled", CallStatus=status)
+    assert in_twiml(leads_to) in judged(line.post("/voice/process?turn=1&step=connect", outcome))
+
+
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "https://a b", "//x", "https://x\n", "x"])
 def test_a_recording_is_at_an_address(line: Inside, file: Path, url: str) -> None:
     """What is no plain http address is no recording: it is neither believed nor kept."""

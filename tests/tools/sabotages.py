@@ -942,7 +942,7 @@ BEING_CONNECTED: Final = (
         "a Dial that was called off is a goodbye",
         WEBHOOK,
         "read_outcome",
-        'if outcome == "canceled" and form.get("CallStatus") == "in-progress":',
+        'if outcome == "canceled" and status and status not in OVER:',
         "if not outcome and not form:",
         "line/test_calls.py::test_call_on_one_instance[called_off]",
     ),
