@@ -34,12 +34,14 @@ def write_answer(
 ) -> Record:
     """The record of an answer: the call after it, its TwiML, and what the page of a call shows.
 
-    The caller's number is kept once, and only where there is a page that shows it.
+    It is spoken, and listened to, in the language of the call after it: the caller may just have
+    chosen that. The caller's number is kept once, and only where there is a page that shows it.
     """
+    plan = line.plan.in_language(after.language)
     keeps_caller = after.turn == 1 and bool(line.settings.admin_token)
     return Record(
         **{name: getattr(after, name) for name in STATE},
-        twiml=render_reply(line.settings, line.plan, webhook, after, reply),
+        twiml=render_reply(line.settings, plan, webhook, after, reply),
         asker=asker,
         heard=heard.speech,
         keys=heard.keys,

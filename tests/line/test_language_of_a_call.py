@@ -35,6 +35,22 @@ def test_each_offer_has_its_own_voice(file: Path) -> None:
     assert voices == [read_words("en-US").voice, read_words("es-US").voice]
 
 
+@pytest.mark.parametrize(
+    ("choice", "spoken"),
+    [({"Digits": "2"}, "en-US"), ({"Digits": "3"}, "es-US"), ({"SpeechResult": "Español"}, "es-US")],
+)
+def test_the_first_words_after_the_choice_are_in_it(
+    file: Path, choice: dict[str, str], spoken: str
+) -> None:
+    """The very answer to the choice has the voice of that language, and listens for it."""
+    here = Inside({**TWO, "LANGUAGE": "fr-FR en-US es-US", "STATE_FILE": str(file)})
+    call = webhook()
+    here.post("/voice/inbound", call)
+    said = judged(here.post(OFFER, {**call, **choice}))
+    assert {*re.findall(' language="([^"]*)"', said)} == {spoken}
+    assert {*re.findall('voice="([^"]*)"', said)} == {read_words(spoken).voice}
+
+
 def test_the_language_outlives_a_store_that_is_away(upstash: Upstash) -> None:
     """It stands in the URL as well: a caller goes on in Spanish while Redis is down."""
     here = Inside({**TWO, **upstash.settings, "RESPONSE_DEADLINE": "1"})
