@@ -125,3 +125,33 @@ def test_the_choice_is_kept_in_the_record(file: Path) -> None:
     here.post("/voice/inbound", call)
     here.post(OFFER, {**call, "SpeechResult": "Español, por favor"})
     assert '"language":"es-US"' in stored(file)[f"call:{call['CallSid']}:2"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "keyed", "spoken"),
+    [
+        ("en-US es-US fr-FR", "es-US en-US fr-FR", "1", "en-US"),
+        ("en-US es-US fr-FR", "fr-FR es-US", "2", "es-US"),
+        ("en-US es-US", "fr-FR en-US es-US", "2", "es-US"),
+    ],
+)
+def test_a_key_is_the_language_that_was_read_out(
+    file: Path, before: str, after: str, keyed: str, spoken: str
+) -> None:
+    """A deploy in mid-call has reordered LANGUAGE: the caller gets what the offer promised."""
+    line = {**TWO, "STATE_FILE": str(file)}
+    call = webhook()
+    Inside({**line, "LANGUAGE": before}).post("/voice/inbound", call)
+    said = judged(Inside({**line, "LANGUAGE": after}).post(OFFER, {**call, "Digits": keyed}))
+    assert f'language="{spoken}"' in said
+
+
+def test_a_key_of_a_language_that_is_gone_is_asked_again(file: Path) -> None:
+    """The new offer is read out, and then its keys count."""
+    line = {**TWO, "STATE_FILE": str(file)}
+    call = webhook()
+    Inside({**line, "LANGUAGE": "en-US es-US"}).post("/voice/inbound", call)
+    later = Inside({**line, "LANGUAGE": "fr-FR es-US"})
+    assert "numDigits" in judged(later.post(OFFER, {**call, "Digits": "1"}))
+    second = OFFER.replace("turn=1", "turn=2")
+    assert 'language="fr-FR"' in judged(later.post(second, {**call, "Digits": "1"}))
