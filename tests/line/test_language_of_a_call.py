@@ -20,6 +20,13 @@ def in_spanish(name: str) -> str:
     return read_words("es-US").sentences[name]
 
 
+def target_of(said: str) -> str:
+    """The URL at which Twilio comes back: of a Gather's answer, or of a Redirect."""
+    found = re.search('action="([^"#]*)|<Redirect>([^<#]*)', said)
+    assert found
+    return (found[1] or found[2]).replace("&amp;", "&")
+
+
 def test_with_one_language_nothing_is_offered(line: Inside) -> None:
     """Not one webhook more, and no word of it in the URLs."""
     said = judged(line.post("/voice/inbound", webhook()))
@@ -57,7 +64,7 @@ def test_the_language_outlives_a_store_that_is_away(upstash: Upstash) -> None:
     call = webhook()
     here.post("/voice/inbound", call)
     said = judged(here.post(OFFER, {**call, "Digits": "2"}))
-    target = said.partition('action="')[2].partition("#")[0].replace("&amp;", "&")
+    target = target_of(said)
     upstash.fault = lambda _: "drop"
     assert in_spanish("not_heard") in judged(here.post(target, call))
     assert 'language="es-US"' in judged(here.post(target, call))
@@ -82,7 +89,7 @@ def test_a_hint_that_is_no_language_of_the_line_is_ignored(file: Path, hint: str
 
 
 def test_a_hold_is_worded_in_the_callers_language(upstash: Upstash) -> None:
-    """The backend is told the language, and "one moment" is said in it."""
+    """The backend is told the language, and "one moment" is said in it, with Redis and without."""
 
     def think(question: Question) -> Reply:
         time.sleep(1.2)
@@ -96,7 +103,11 @@ def test_a_hold_is_worded_in_the_callers_language(upstash: Upstash) -> None:
         target = "/voice/process?turn=2&step=listen&language=es-US"
         held = judged(here.post(target, {**call, "SpeechResult": "un billete"}))
         asked = backend.questions[0].body
+        upstash.fault = lambda _: "drop"
+        later = target_of(held)
+        still = judged(here.post(later, call))
     assert in_spanish("hold_1") in held
+    assert in_spanish("hold_2") in still
     assert "language=es-US" in held
     assert asked["language"] == "es-US"
 
