@@ -111,16 +111,33 @@ def test_a_hold_of_the_release_before_goes_on_without_redis(upstash: Upstash) ->
     assert "<Dial" in late
 
 
-def test_a_call_of_the_release_before_ends_as_it_should(upstash: Upstash) -> None:
-    """Its voicemail and its end stand in cells: the backend is told of both, once."""
+RECORDING: Final = "https://api.twilio.com/2010-04-01/Accounts/AC1/Recordings/RE1"
+
+
+@pytest.mark.parametrize(
+    ("marks", "told"),
+    [
+        ([], ["voicemail", "ended"]),
+        (["voicemail:sent"], ["ended"]),
+        (["voicemail:sent", "ended:sent"], []),
+    ],
+)
+def test_a_call_of_the_release_before_ends_as_it_should(
+    upstash: Upstash, marks: list[str], told: list[str]
+) -> None:
+    """Its voicemail and its end stand in cells: the backend is told, once, what it was not yet."""
+    message = {f"call:{SID}:voicemail": json.dumps({"recording_url": RECORDING})}
+    sent = {f"call:{SID}:{mark}": "1" for mark in marks}
     with answers("") as backend:
         here = line_with(upstash, backend)
-        fill(upstash, CALLS["menu"]["cells"])
+        fill(upstash, CALLS["menu"]["cells"] | message | sent)
         ended = webhook(CallSid=SID, CallStatus="completed", CallDuration="33")
         assert [here.post("/voice/status", ended).status for _ in range(2)] == [204, 204]
-        told = [question.key for question in backend.questions]
-    assert set(told) <= {f"{SID}:voicemail", f"{SID}:ended"}
-    assert len(told) == len({*told})
+        bodies = [question.body for question in backend.questions]
+    assert [body["event"] for body in bodies] == told
+    assert [body["recording_url"] for body in bodies if "recording_url" in body] == (
+        [RECORDING] if "voicemail" in told else []
+    )
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3])
