@@ -44,7 +44,11 @@ def test_each_offer_has_its_own_voice(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("choice", "spoken"),
-    [({"Digits": "2"}, "en-US"), ({"Digits": "3"}, "es-US"), ({"SpeechResult": "Español"}, "es-US")],
+    [
+        ({"Digits": "2"}, "en-US"),
+        ({"Digits": "3"}, "es-US"),
+        ({"SpeechResult": "Español"}, "es-US"),
+    ],
 )
 def test_the_first_words_after_the_choice_are_in_it(
     file: Path, choice: dict[str, str], spoken: str

@@ -132,7 +132,9 @@ def test_a_small_confidence_may_be_written_in_any_way(doubt: str, file: Path) ->
     assert in_twiml("did_you_say", name="billing") in said
 
 
-@pytest.mark.parametrize("share", ["", "e", ".", "1.2", "-0.1", "NaN", "inf", "0,3", "1_0", "\u0663"])
+@pytest.mark.parametrize(
+    "share", ["", "e", ".", "1.2", "-0.1", "NaN", "inf", "0,3", "1_0", "\u0663"]
+)
 def test_a_confidence_that_is_none_is_no_doubt(share: str) -> None:
     """What is no number from 0 to 1 counts as absent: then the words are trusted."""
     assert read_share(share) is None
