@@ -3,11 +3,15 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from phone_line.flow import Ask, Flow, Transfer
 from phone_line.text import speak_name
 from phone_line.understanding import OPERATOR
 from phone_line.words import Words
+
+
+NATIONAL: Final = 8  # digits that a number has at least without its country
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +52,34 @@ class Plan:
 
     def leave_out(self, numbers: Iterable[str]) -> "Plan":
         """The plan without some numbers: a line must not ring itself, nor who is calling."""
-        left_out = {bare_number(number) for number in numbers}
+        left_out, endings = spellings_of(numbers)
         rest = {}
         for name, phones in self.numbers.items():
-            kept = tuple(phone for phone in phones if bare_number(phone) not in left_out)
+            found = ((phone, bare_number(phone)) for phone in phones)
+            kept = tuple(
+                phone
+                for phone, bare in found
+                if bare not in left_out and not bare.endswith(endings)
+            )
             if kept:
                 rest[name] = kept
         return self if rest == self.numbers else replace(self, numbers=rest)
+
+
+def spellings_of(numbers: Iterable[str]) -> tuple[set[str], tuple[str, ...]]:
+    """Numbers as carriers write them: bare, and the endings by which others are known.
+
+    A number without + or 00 may lack its country (`0155...`); a SIP address may be a number's.
+    """
+    bare: set[str] = set()
+    endings = []
+    for number in filter(None, numbers):
+        user = re.sub("^sips?:([^@;]*)@.*", r"\1", number.strip())
+        bare |= {bare_number(number), bare_number(user)}
+        national = bare_number(user).lstrip("0")
+        if not user.startswith(("+", "00")) and len(national) >= NATIONAL:
+            endings.append(national)
+    return bare, tuple(endings)
 
 
 def bare_number(phone: str) -> str:
