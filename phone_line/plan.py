@@ -10,7 +10,6 @@ from phone_line.text import speak_name
 from phone_line.understanding import OPERATOR
 from phone_line.words import Words
 
-
 NATIONAL: Final = 8  # digits that a number has at least without its country
 
 

@@ -455,6 +455,15 @@ def test_debug_is_ignored_as_deployed(tmp_path: Path) -> None:
     assert server.DEBUG_IGNORED in warnings
 
 
+def test_a_variable_of_another_function_refuses_no_call(tmp_path: Path) -> None:
+    """The framework would serve events alone, and answer 405 to every webhook."""
+    other = {"FUNCTION_SIGNATURE_TYPE": "cloudevent", "FUNCTION_TARGET": "theirs"}
+    start = STARTS["python -m main"]
+    with Started(start, {**settings(tmp_path), **other}) as line, connect(line) as client:
+        client.sendall(b"".join(new_call()))
+        assert b"<Response>" in read_answer(client)
+
+
 @pytest.mark.parametrize("value", ["0", "false", ""])
 def test_debug_that_is_off_is_nobodys_business(tmp_path: Path, value: str) -> None:
     """A variable that says no leaves no warning."""

@@ -121,8 +121,10 @@ def test_odd_fields_are_answered_in_words(line: Inside, path: str, name: str, va
 
 @pytest.mark.parametrize(
     "doubt",
-    ["9.5E-4", "1e-05", "0.00095", "9.5e-004", "1e-100", ".3", "0.3E0", "2E-1", " 0.3", "0."]
-    + ["0.12345678901234567890123"],
+    [
+        *("9.5E-4", "1e-05", "0.00095", "9.5e-004", "1e-100", ".3", "0.3E0", "2E-1", " 0.3", "0."),
+        "0.12345678901234567890123",
+    ],
 )
 def test_a_small_confidence_may_be_written_in_any_way(doubt: str, file: Path) -> None:
     """Python and JavaScript write 0.00095 as 9.5E-4: that is a doubt, and the line asks back."""
