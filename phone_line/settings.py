@@ -241,10 +241,15 @@ def doubled_logins(settings: Settings) -> Iterator[str]:
 
 def misspelt_names(env: Mapping[str, str]) -> Iterator[str]:
     """Variables that nobody reads, and that look as if they were meant for this line."""
+    known = {*VARIABLES, *(f"GREETING_{language.upper()}" for language in languages())}
     for name in sorted(env):
-        if name in VARIABLES or not re.fullmatch("[A-Z][A-Z0-9_]+", name):
+        meant = name.upper().replace("-", "_")
+        if name not in known and meant in known:
+            yield f"{name} is no setting of this line: did you mean {meant}?"
+        if meant in known or not re.fullmatch("[A-Z][A-Z0-9_]+", name):
             continue
         if re.fullmatch("GREETING_[A-Z]{2,3}", name):
+            yield f"{name} is no setting of this line: it speaks no such language"
             continue
         similar = difflib.get_close_matches(name, VARIABLES, n=1, cutoff=0.8)
         if similar:

@@ -584,7 +584,7 @@ WHAT_IS_TOLD: Final = (
         "a placeholder is a token",
         "phone_line/values.py",
         "read_tokens",
-        "if sid or PLACEHOLDER.search(token) or not re.fullmatch(TOKEN, token):",
+        "if PLACEHOLDER.search(token) or not re.fullmatch(TOKEN, token):",
         "if not re.fullmatch(TOKEN, token):",
         "line/test_misleading_settings.py::test_what_cannot_be_a_token_is_a_problem",
     ),
