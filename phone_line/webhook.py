@@ -40,13 +40,9 @@ EARLY: Final = 300  # seconds that another instance's clock may be ahead of ours
 WITHHELD: Final = ("anonymous", "blocked", "private", "restricted", "unavailable", "unknown")
 KEYPAD: Final = str.maketrans("abcdefghijklmnopqrstuvwxyz", "22233344455566677778889999")
 ON_KEYPAD: Final = frozenset(("+464", *(f"+{word.translate(KEYPAD)}" for word in WITHHELD)))
-OVER: Final = (
-    "completed",
-    "busy",
-    "failed",
-    "no-answer",
-    "canceled",
-)  # CallStatus of an ended call
+# CallStatus of an ended call.
+OVER: Final = ("completed", "busy", "failed", "no-answer", "canceled")
+TURN_MISSING: Final = "refused: no turn. The voice URL of a number ends in /voice/inbound"
 
 
 class Webhook(NamedTuple):
@@ -253,6 +249,7 @@ def place_webhook(webhook: Webhook, url: str) -> Webhook:
     query = read_query(url)
     turn = read_count(query.get("turn", ""), LAST_TURN)
     if turn is None:
+        warn_sparingly("turn", TURN_MISSING, path=urlsplit(url).path[:80])
         raise BadRequest(f"turn must be a number from 0 to {LAST_TURN}.")
     began, since = check_dates(url)
     return webhook._replace(
