@@ -206,7 +206,7 @@ def read_outcome(form: Mapping[str, str]) -> str:
     somebody else called the Dial off.
     """
     outcome = clean_text(form.get("DialCallStatus", ""), 20)
-    if outcome == "completed" and form.get("DialBridged") == "false":
+    if outcome in ("completed", "answered") and form.get("DialBridged") == "false":
         return "not-accepted"
     status = form.get("CallStatus")
     if outcome == "canceled" and status and status not in OVER:

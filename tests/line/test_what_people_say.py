@@ -37,7 +37,7 @@ def step_after(plan: Plan, words: str, *, step: str = "menu", guess: str = "") -
         ("en-US", "option two", "to_cancel"),
         ("en-US", "two please", "to_cancel"),
         ("en-US", "the second one", "to_cancel"),
-        ("en-US", "the second option please", "to_cancel"),
+        ("en-US", "the second option", "to_cancel"),
         ("en-US", "anything but billing", "to_billing?"),
         ("en-US", "press 1", "to_billing"),
         ("en-US", "to", "to_cancel"),

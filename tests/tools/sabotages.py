@@ -870,7 +870,7 @@ BEING_CONNECTED: Final = (
         "DialBridged is ignored",
         WEBHOOK,
         "read_outcome",
-        'if outcome == "completed" and form.get("DialBridged") == "false":',
+        'if outcome in ("completed", "answered") and form.get("DialBridged") == "false":',
         "if not outcome and not form:",
         "line/test_calls.py::test_call_on_one_instance[voicemail_of_the_owner]",
     ),
