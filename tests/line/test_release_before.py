@@ -60,6 +60,17 @@ def test_an_answer_that_the_release_before_kept_is_heard(upstash: Upstash) -> No
     assert "Something else." in judged(reply)
 
 
+def test_an_answer_of_the_release_before_is_heard_by_a_repeat(upstash: Upstash) -> None:
+    """Twilio repeats the very webhook of the question: its answer stands, and nobody is asked."""
+    with answers("Something else.") as backend:
+        here = line_with(upstash, backend, RESPONSE_DEADLINE="2", **MENU)
+        fill(upstash, CALLS["listen"]["answered"])
+        repeat = webhook(CallSid=SID, SpeechResult="a ticket to Hamburg")
+        said = judged(here.post("/voice/process?turn=1&step=listen", repeat))
+        assert backend.questions == []
+    assert "A train leaves at 9:15. Shall I book it?" in said
+
+
 def test_a_transfer_that_the_release_before_kept_is_dialled(upstash: Upstash) -> None:
     """What the backend had decided is what happens: that department is rung."""
     with answers("") as backend:
