@@ -76,6 +76,13 @@ def test_a_held_caller_is_moved(api: TwilioApi, upstash: Upstash) -> None:
     assert moved.url.startswith(f"{ORIGIN}/voice/process?{place}")
 
 
+def test_a_push_remembers_the_language(api: TwilioApi, upstash: Upstash) -> None:
+    """Redis may be away when the moved call arrives: then the URL says how to speak."""
+    push_caller(pushing(api, upstash), HOOK._replace(language="es-US"), "think", "owner")
+    [moved] = api.pushes
+    assert "&language=es-US&" in moved.url
+
+
 @pytest.mark.parametrize("cell", ["3", "2:asked", "end", "1:voice"])
 def test_a_caller_who_has_gone_on_is_left_alone(
     api: TwilioApi, upstash: Upstash, cell: str
