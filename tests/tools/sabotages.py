@@ -1206,6 +1206,68 @@ SLOW_WORK: Final = (
     ),
 )
 
+MIDDLE_OF_A_DEPLOY: Final = (
+    Sabotage(
+        "the order of the languages is not kept",
+        TALK,
+        "read_choices",
+        "return step.languages",
+        "return ()",
+        "line/test_language_of_a_call.py::test_a_key_is_the_language_that_was_read_out",
+    ),
+    Sabotage(
+        "a repeated question is asked anew in a deploy",
+        CONSULT,
+        "keep_question",
+        "return read_answer_of_before(*visit.cells.read(result, until=visit.moment(ASKED)))",
+        "return None",
+        "line/test_release_before.py::test_an_answer_of_the_release_before_is_heard_by_a_repeat",
+    ),
+)
+
+STRANGERS_AND_CARRIERS: Final = (
+    Sabotage(
+        "a body in crumbs is read to the end",
+        RECEPTION,
+        "is_crumbled",
+        'return received.count(b"\\n", head.end()) > 2 * MOST_CHUNKS',
+        "return False",
+        "line/test_strangers.py::test_a_body_in_crumbs_costs_no_time",
+    ),
+    Sabotage(
+        "a number without its country is another one",
+        "phone_line/plan.py",
+        "spellings_of",
+        "endings.append(national)",
+        'endings.append("no number")',
+        "line/test_who_is_rung.py::test_a_line_never_rings_itself",
+    ),
+    Sabotage(
+        "health asks although callers have shown it",
+        "phone_line/health.py",
+        "Health.find_problem",
+        "if settled and time.monotonic() < settled + WELL_FOR:",
+        "if settled and not self.line:",
+        "line/test_health.py::test_what_callers_showed_is_trusted_for_a_minute",
+    ),
+    Sabotage(
+        "health believes callers after a fault",
+        CELLS,
+        "Cells.ask",
+        "self.store.hang_memory.settled = None",
+        "pass",
+        "line/test_health.py::test_what_callers_showed_is_not_trusted_after_a_fault",
+    ),
+    Sabotage(
+        "the choice of a language is answered in another",
+        "phone_line/answers.py",
+        "write_answer",
+        "plan = line.plan.in_language(after.language)",
+        "plan = line.plan",
+        "line/test_language_of_a_call.py::test_the_first_words_after_the_choice_are_in_it",
+    ),
+)
+
 SABOTAGES: Final = (
     *ONE_TURN_ONE_ANSWER,
     *THE_STORE,
@@ -1216,4 +1278,6 @@ SABOTAGES: Final = (
     *BEING_CONNECTED,
     *WHAT_IS_KEPT,
     *SLOW_WORK,
+    *MIDDLE_OF_A_DEPLOY,
+    *STRANGERS_AND_CARRIERS,
 )
