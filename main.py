@@ -70,8 +70,9 @@ from phone_line.webhook import (
 )
 from phone_line.whisper import whisper_call
 
-METHOD_REFUSED: Final = "refused: the number's webhook has the wrong method. Set it to HTTP"
+METHOD_REFUSED: Final = "refused: the number's webhook has the wrong method. Set it to HTTP POST"
 PATH_REFUSED: Final = "refused: no such path. The voice URL of a number ends in /voice/inbound"
+STATUS_REFUSED: Final = "a call rings at /voice/status. Is it set as the voice URL of a number?"
 
 # The paths. A redirect would lose what the caller said, so none is ever answered with one.
 NEW_CALL: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
@@ -172,6 +173,8 @@ class PhoneLine:
 
     def end_call(self, webhook: Webhook, form: Mapping[str, str], arrived: Moment) -> Response:
         """A status callback. One that is no end, or is over a day old, ends nothing."""
+        if webhook.status == "ringing":
+            warn_sparingly("status", STATUS_REFUSED)
         if webhook.is_over and not is_stale(form):
             deadline = arrived + SETTLE * self.settings.response_deadline
             self.teller.end_call(Cells(self.line.store, deadline), webhook)
@@ -200,17 +203,28 @@ def match_path(request: Request) -> tuple[str, Mapping[str, str]]:
         endpoint, names = PATHS.match(request.path, request.method)
     except MethodNotAllowed as refusal:
         allowed = sorted(refusal.valid_methods or ())
-        warn_sparingly("method", f"{METHOD_REFUSED} {allowed[-1]}", path=request.path[:80])
-        raise MethodNotAllowed(allowed, f"Use {allowed[-1]}.") from None
+        if "POST" in allowed:
+            warn_sparingly("method", METHOD_REFUSED, path=request.path[:80])
+        elif is_twilios(request):
+            warn_sparingly("path", PATH_REFUSED, path=request.path[:80])
+        best = "POST" if "POST" in allowed else "GET"
+        raise MethodNotAllowed(allowed, f"Use {best}.") from None
     except HTTPException:
         endpoint, names = "", {}
     if not endpoint or not re.fullmatch(
         "CA[0-9a-fA-F]{32}", names.get("call_sid", "CA" + "0" * 32)
     ):
-        if re.search("voice|webhook", request.path):
+        if is_twilios(request):
             warn_sparingly("path", PATH_REFUSED, path=request.path[:80])
         raise NotFound("There is nothing at this path.")
     return str(endpoint), names
+
+
+def is_twilios(request: Request) -> bool:
+    """Tell whether a request at a wrong path may be a webhook: it is signed, or looks for one."""
+    if "X-Twilio-Signature" in request.headers:
+        return True
+    return bool(re.search("(?i)voice|webhook|twilio|twiml", request.path))
 
 
 def find_failed(webhook: Webhook, form: Mapping[str, str]) -> Webhook | None:

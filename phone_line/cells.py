@@ -62,6 +62,7 @@ class HangMemory:
 
     def __init__(self) -> None:
         self.next_trial: Moment = 0.0  # when a command gets its full time again; 0: all of them do
+        self.settled: Moment | None = None  # when a cell was last settled, if all went well since
         self.lock = Lock()
 
     def grant_full_time(self) -> bool:
@@ -123,6 +124,7 @@ class Cells:
         """Write a cell for `ttl` seconds if it is empty; either way return what stands in it."""
         command = ["SET", key, value, "NX", "GET", "EX", str(ttl)]
         standing = self.ask(command, understand_value, until)
+        self.store.hang_memory.settled = time.monotonic()
         return value if standing is None else standing
 
     def renew(self, key: str, ttl: int) -> str | None:
@@ -163,6 +165,7 @@ class Cells:
                 except Exception as error:  # the stores' errors share no ancestor
                     self.lost = describe_error(error)
                     if not attempts.wait_after(error):
+                        self.store.hang_memory.settled = None
                         raise StoreUnavailable(self.lost) from None
         finally:
             self.seconds += time.monotonic() - began

@@ -17,7 +17,14 @@ from phone_line.cells import DAY, StoreUnavailable
 from phone_line.deadline import in_background
 from phone_line.push import forbid_push, may_speak
 from phone_line.questions import FAILED, PATIENCE, Asking
-from phone_line.records import Answer, Question, Record, read_record, write_record
+from phone_line.records import (
+    Answer,
+    Question,
+    Record,
+    read_answer_of_before,
+    read_record,
+    write_record,
+)
 from phone_line.twiml import HOLDS
 from phone_line.visit import ASKED, SLOW, Visit
 from phone_line.webhook import Webhook
@@ -34,7 +41,7 @@ def consult_backend(
     # 1. Keep the question; one that cannot be kept is asked once.
     if not is_kept:
         try:
-            keep_question(visit, asking)
+            old_answer = keep_question(visit, asking)
         except StoreUnavailable:
             return ask_once(visit, asking)
     # 2. An answer at last: the release before this one had it, or two minutes are over.
@@ -55,14 +62,21 @@ def consult_backend(
     return say_if_allowed(visit, record)
 
 
-def keep_question(visit: Visit, asking: Asking) -> None:
-    """Settle what the caller said, before anybody works on it. Raises StoreUnavailable."""
+def keep_question(visit: Visit, asking: Asking) -> Answer | None:
+    """Settle what the caller said, before anybody works on it. Raises StoreUnavailable.
+
+    If it stood already, the release before this one may have had it answered: the answer.
+    """
     if visit.is_away:
         raise StoreUnavailable("the cells of this call could not be read")
     key = visit.webhook.cell(visit.webhook.turn, "asked")
     value = write_record(asking.question)
     standing = visit.cells.settle(key, value, DAY, visit.moment(ASKED))
+    if standing == value:
+        return None
     asking.question = read_record(Question, standing) or asking.question
+    result = visit.webhook.cell(visit.webhook.turn, "result")
+    return read_answer_of_before(*visit.cells.read(result, until=visit.moment(ASKED)))
 
 
 def ask_once(visit: Visit, asking: Asking) -> str:

@@ -117,6 +117,8 @@ def enter(plan: Plan, call: Call, name: str, *says: str) -> tuple[Call, Reply]:
 
 def read_choices(step: Step) -> tuple[str, ...]:
     """The choices that a step reads out, in order."""
+    if isinstance(step, Offer):
+        return step.languages
     return tuple(step.routes) if isinstance(step, Ask) else ()
 
 
@@ -137,24 +139,25 @@ def choose_language(plan: Plan, call: Call, heard: Heard, offer: Offer) -> tuple
     """By key, or by the name of the language in itself. Silence twice: the first language."""
     if heard.keys == "0":
         return enter(plan, call, OPERATOR)
-    tag = find_language(plan, heard, offer)
-    if not tag and call.misses + 1 < OFFERS:
-        if not heard.again:
-            call = replace(call, misses=call.misses + 1)
-        return call, Reply((), offer, patience=3 * call.misses)
-    tag = tag or offer.languages[0]
+    tag = find_language(plan, heard, call.choices or offer.languages)
+    if tag not in offer.languages and call.misses + 1 < OFFERS:
+        misses = call.misses if heard.again else call.misses + 1
+        call = replace(call, misses=misses, choices=offer.languages)
+        return call, Reply((), offer, patience=3 * misses)
+    tag = tag if tag in offer.languages else offer.languages[0]
     return enter(plan.in_language(tag), replace(call, language=tag), heard.entrance)
 
 
-def find_language(plan: Plan, heard: Heard, offer: Offer) -> str:
-    """The tag of the language that was keyed or named; none if none was."""
+def find_language(plan: Plan, heard: Heard, offered: tuple[str, ...]) -> str:
+    """The tag of the language that was keyed or named; none if none was.
+
+    `offered` are the tags as the caller heard them. A deploy may have changed the order since.
+    """
+    if heard.keys:
+        return dict(zip("123456789", offered, strict=False)).get(heard.keys, "")
     said = fold_words(heard.speech)
-    for key, tag in enumerate(offer.languages, 1):
-        if heard.keys == str(key):
-            return tag
-        if not heard.keys and mentions_any(said, plan.others[tag].chosen_by):
-            return tag
-    return ""
+    named = (tag for tag, words in plan.others.items() if mentions_any(said, words.chosen_by))
+    return next(named, "")
 
 
 def take_answer(plan: Plan, call: Call, heard: Heard, ask: Ask) -> tuple[Call, Reply]:

@@ -57,7 +57,13 @@ class Health:
         )
 
     def find_problem(self) -> str:
-        """The store's problem, none if it is well. One look at a time asks it."""
+        """The store's problem, none if it is well. One look at a time asks it.
+
+        Where a caller's own cell was settled within the last minute, nobody has to.
+        """
+        settled = self.line.store.hang_memory.settled
+        if settled and time.monotonic() < settled + WELL_FOR:
+            return ""
         with self.lock:
             age = time.monotonic() - self.asked
             if self.asked and age < (ILL_FOR if self.problem else WELL_FOR):

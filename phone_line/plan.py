@@ -4,11 +4,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Final
 
 from phone_line.flow import Ask, Flow, Transfer
 from phone_line.text import speak_name
 from phone_line.understanding import OPERATOR
 from phone_line.words import Words
+
+NATIONAL: Final = 8  # digits that a number has at least without its country
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +24,8 @@ class Plan:
     others: Mapping[str, Words] = field(default_factory=dict)  # of each language that is offered
 
     def in_language(self, tag: str) -> "Plan":
-        """The plan in the language that a caller has chosen; the line's first, if there is none."""
-        return replace(self, words=self.others.get(tag, self.words))
+        """The plan in the language that a caller has chosen; as it is, if that is none of ours."""
+        return replace(self, words=self.others[tag]) if tag in self.others else self
 
     def sentence(self, say: str, **values: str) -> str:
         """A sentence by its name (or the sentence itself), {placeholders} filled in."""
@@ -49,14 +52,34 @@ class Plan:
 
     def leave_out(self, numbers: Iterable[str]) -> "Plan":
         """The plan without some numbers: a line must not ring itself, nor who is calling."""
-        left_out = {bare_number(number) for number in numbers}
+        left_out, endings = spellings_of(numbers)
         rest = {}
         for name, phones in self.numbers.items():
             named = zip(phones, bare_numbers(phones), strict=True)
-            kept = tuple(phone for phone, bare in named if bare not in left_out)
+            kept = tuple(
+                phone
+                for phone, bare in named
+                if bare not in left_out and not bare.endswith(endings)
+            )
             if kept:
                 rest[name] = kept
         return self if rest == self.numbers else replace(self, numbers=rest)
+
+
+def spellings_of(numbers: Iterable[str]) -> tuple[set[str], tuple[str, ...]]:
+    """Numbers as carriers write them: bare, and the endings by which others are known.
+
+    A number without + or 00 may lack its country (`0155...`); a SIP address may be a number's.
+    """
+    bare: set[str] = set()
+    endings = []
+    for number in filter(None, numbers):
+        user = re.sub("^sips?:([^@;]*)@.*", r"\1", number.strip())
+        bare |= {bare_number(number), bare_number(user)}
+        national = bare_number(user).lstrip("0")
+        if not user.startswith(("+", "00")) and len(national) >= NATIONAL:
+            endings.append(national)
+    return bare, tuple(endings)
 
 
 @cache

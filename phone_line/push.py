@@ -75,7 +75,9 @@ def push_caller(line: Line, webhook: Webhook, step: str, owner: str) -> None:
             return
         if has_gone_on(line, webhook):
             return
-        place = {"turn": webhook.turn, "step": step, "hold": 1, "pushed": 1}
+        place: dict[str, object] = {"turn": webhook.turn, "step": step, "hold": 1, "pushed": 1}
+        if webhook.language:
+            place["language"] = webhook.language
         path = next_url(line.settings, webhook.began, place)
         origin = (webhook.base, *line.settings.public_url)[-1]  # the new one of two
         while time.monotonic() < claimed + LATEST:

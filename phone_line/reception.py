@@ -42,6 +42,7 @@ from phone_line.log import warn_sparingly
 LARGEST_BODY: Final = 64 * 1024  # bytes; Twilio's webhooks have about one kilobyte
 LARGEST_HEAD: Final = 32 * 1024  # bytes; Railway's proxy lets no more through
 LARGEST: Final = LARGEST_HEAD + LARGEST_BODY
+MOST_CHUNKS: Final = 256  # of a body; proxies pass on a kilobyte or more at a time
 MOST_DRAINED: Final = 1024 * 1024  # bytes that a client may go on sending after a refusal
 PATIENCE: Final = 5  # seconds; a proxy sends a webhook in one piece, and hangs up at once
 SEND_TIMEOUT: Final = struct.pack("ll", PATIENCE, 0)  # as the system wants it
@@ -122,8 +123,9 @@ class Reception(ThreadWorker):  # type: ignore[misc] # a class without types
             return progress
         if progress is Progress.GONE:
             return False
-        conn.is_whole = progress is Progress.WHOLE
-        conn.parser = get_parser(self.cfg, iter([bytes(conn.received)]), conn.client)
+        conn.is_whole = progress is Progress.WHOLE and not is_crumbled(conn.received)
+        request = bytes(conn.received) if conn.is_whole else head_alone(conn.received)
+        conn.parser = get_parser(self.cfg, iter([request]), conn.client)
         conn.received = bytearray()
         conn.data_ready = True  # or gunicorn's own method would wait for some
         return bool(super().handle(conn))
@@ -262,6 +264,20 @@ def count_missing(received: bytearray) -> int:
     if not length:
         return 0
     return max(0, head.end() + int(length[1]) - len(received))
+
+
+def is_crumbled(received: bytearray) -> bool:
+    """Tell whether a body comes in crumbs: gunicorn copies what is left of it with each chunk."""
+    head = END_OF_HEAD.search(received)
+    if not head or not CHUNKED.search(received, 0, head.end()):
+        return False
+    return received.count(b"\n", head.end()) > 2 * MOST_CHUNKS  # each has two line ends
+
+
+def head_alone(received: bytearray) -> bytes:
+    """The head of a request that is refused: to read its body would only take time."""
+    head = END_OF_HEAD.search(received)
+    return bytes(received[: head.end()] if head else received)
 
 
 def is_hesitating(received: bytearray) -> bool:

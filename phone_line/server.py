@@ -36,7 +36,9 @@ def serve(source: str) -> NoReturn:
         write_log("warning", DEBUG_IGNORED)
     from functions_framework._cli import _cli
 
-    _cli(["--target=handler", f"--source={source}"], prog_name="functions-framework")
+    # The type is named, because FUNCTION_SIGNATURE_TYPE of another function would refuse all calls.
+    function = ["--target=handler", f"--source={source}", "--signature-type=http"]
+    _cli(function, prog_name="functions-framework")
     sys.exit()
 
 

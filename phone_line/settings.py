@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from phone_line import values
 from phone_line.text import without_digits
@@ -29,6 +30,10 @@ NEEDS: Final = {  # a variable: the one without which it means nothing
     "BACKEND_MODEL": "BACKEND_URL",
     "BACKEND_PROMPT": "BACKEND_MODEL",
     "TWILIO_API_KEY": "TWILIO_ACCOUNT_SID",
+}
+LOGINS: Final = {  # an address: the variable that is sent in place of a login in it
+    "BACKEND_URL": "BACKEND_TOKEN",
+    "UPSTASH_REDIS_REST_URL": "UPSTASH_REDIS_REST_TOKEN",
 }
 PREFIXES: Final = (
     "TWILIO_",
@@ -204,6 +209,7 @@ def missing_settings(settings: Settings, given: set[str], *, on_railway: bool) -
         if given & {*pair} and not {*pair} <= given:
             yield f"{' and '.join(pair)} belong together: set both, or neither"
     yield from missing_company(given)
+    yield from doubled_logins(settings)
     if "TWILIO_AUTH_TOKEN" not in given:
         yield "TWILIO_AUTH_TOKEN is missing: every call is refused"
     if not on_railway:
@@ -225,12 +231,25 @@ def missing_company(given: set[str]) -> Iterator[str]:
             yield f"{name} needs {needed}"
 
 
+def doubled_logins(settings: Settings) -> Iterator[str]:
+    """The addresses with a login that nobody would send, because there is a token as well."""
+    for name, token in LOGINS.items():
+        address = urlsplit(getattr(settings, name.lower()))
+        if "@" in address.netloc and getattr(settings, token.lower()):
+            yield f"{name} has a login in it, and {token} is another one: leave one of them out"
+
+
 def misspelt_names(env: Mapping[str, str]) -> Iterator[str]:
     """Variables that nobody reads, and that look as if they were meant for this line."""
+    known = {*VARIABLES, *(f"GREETING_{language.upper()}" for language in languages())}
     for name in sorted(env):
-        if name in VARIABLES or not re.fullmatch("[A-Z][A-Z0-9_]+", name):
+        meant = name.upper().replace("-", "_")
+        if name not in known and meant in known:
+            yield f"{name} is no setting of this line: did you mean {meant}?"
+        if meant in known or not re.fullmatch("[A-Z][A-Z0-9_]+", name):
             continue
         if re.fullmatch("GREETING_[A-Z]{2,3}", name):
+            yield f"{name} is no setting of this line: it speaks no such language"
             continue
         similar = difflib.get_close_matches(name, VARIABLES, n=1, cutoff=0.8)
         if similar:

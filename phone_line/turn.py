@@ -63,6 +63,7 @@ def find_answer(visit: Visit) -> str:
     except StoreUnavailable:
         visit.is_away = True
         if webhook.hold and not is_hold_over(webhook):
+            visit.speak(webhook.language)
             return visit.hold(webhook.step, webhook.since)
         found = Found(read_call(None, webhook))
     visit.speak(found.before.language)

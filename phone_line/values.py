@@ -22,9 +22,14 @@ MOST_PHONES: Final = (
     10  # Twilio rings as many at once (https://www.twilio.com/docs/voice/twiml/dial)
 )
 MOST_DEPARTMENTS: Final = len("123456789")
-# Words that stand in examples in place of a token. Twilio's own tokens are 32 hex digits.
+# What stands in place of a token, in examples, in templates and in haste. Twilio's own tokens are
+# 32 hex digits: with more or fewer of them, something was lost when they were copied.
 PLACEHOLDER: Final = re.compile(
-    r"your|example|change.?me|token|secret.?here|placeholder|xxxx|\.\.\.|<|>|\"|'|`", re.IGNORECASE
+    r"your|example|change.?me|token|secret.?here|placeholder|replace|insert|fill.?(me|in)|password"
+    r"|dummy|xxx|\*\*|\.\.\.|<|>|\"|'|`"
+    r"|^(none|null|nil|undefined|todo|tbd|test|foo|bar|n/?a)$|^(.)\3+$|^-$"
+    rf"|^(?!{HEX32}$)[0-9a-f]{{24,}}$|^[a-z]{{2}}{HEX32}$",
+    re.IGNORECASE,
 )
 
 
@@ -66,8 +71,7 @@ def read_tokens(value: str) -> tuple[str, ...]:
     """Auth tokens with commas between. A SID or a placeholder is none: every call would be 403."""
     tokens = tuple(token.strip() for token in value.split(","))
     for token in tokens:
-        sid = re.fullmatch(f"[A-Z]{{2}}{HEX32}", token)
-        if sid or PLACEHOLDER.search(token) or not re.fullmatch(TOKEN, token):
+        if PLACEHOLDER.search(token) or not re.fullmatch(TOKEN, token):
             raise ValueError(value)
     return tokens
 

@@ -14,6 +14,7 @@ import hmac
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -39,13 +40,9 @@ EARLY: Final = 300  # seconds that another instance's clock may be ahead of ours
 WITHHELD: Final = ("anonymous", "blocked", "private", "restricted", "unavailable", "unknown")
 KEYPAD: Final = str.maketrans("abcdefghijklmnopqrstuvwxyz", "22233344455566677778889999")
 ON_KEYPAD: Final = frozenset(("+464", *(f"+{word.translate(KEYPAD)}" for word in WITHHELD)))
-OVER: Final = (
-    "completed",
-    "busy",
-    "failed",
-    "no-answer",
-    "canceled",
-)  # CallStatus of an ended call
+# CallStatus of an ended call.
+OVER: Final = ("completed", "busy", "failed", "no-answer", "canceled")
+TURN_MISSING: Final = "refused: no turn. The voice URL of a number ends in /voice/inbound"
 
 
 class Webhook(NamedTuple):
@@ -203,12 +200,14 @@ def read_outcome(form: Mapping[str, str]) -> str:
 
     DialBridged=false says so where a call was screened; where it is absent the status counts
     (https://www.twilio.com/docs/voice/twiml/dial). Canceled means that the caller hung up; while
-    the caller is still there, somebody else called the Dial off.
+    the caller is still there (CallStatus is in-progress, or ringing before an answer on bridge),
+    somebody else called the Dial off.
     """
     outcome = clean_text(form.get("DialCallStatus", ""), 20)
-    if outcome == "completed" and form.get("DialBridged") == "false":
+    if outcome in ("completed", "answered") and form.get("DialBridged") == "false":
         return "not-accepted"
-    if outcome == "canceled" and form.get("CallStatus") == "in-progress":
+    status = form.get("CallStatus")
+    if outcome == "canceled" and status and status not in OVER:
         return "called-off"
     return outcome
 
@@ -225,10 +224,12 @@ def read_transcript(form: Mapping[str, str]) -> Transcript:
 
 
 def read_share(value: str) -> float | None:
-    """A number from 0 to 1, also as Python and JavaScript write small ones (9.5E-4); else None."""
-    if not re.fullmatch(r"[0-9](\.[0-9]{1,20})?([eE]-[0-9]{1,2})?", value):
+    """A number from 0 to 1, however it is written (0.5, .5, 9.5E-4, 5E-1); else None."""
+    if not re.fullmatch(r"[0-9]{0,40}\.?[0-9]{0,40}([eE][+-]?[0-9]{1,3})?", value.strip()):
         return None
-    return float(value) if float(value) <= 1 else None
+    with suppress(ValueError):  # no digit in it
+        return float(value) if float(value) <= 1 else None
+    return None
 
 
 def read_count(value: str, most: int) -> int | None:
@@ -246,6 +247,7 @@ def place_webhook(webhook: Webhook, url: str) -> Webhook:
     query = read_query(url)
     turn = read_count(query.get("turn", ""), LAST_TURN)
     if turn is None:
+        warn_sparingly("turn", TURN_MISSING, path=urlsplit(url).path[:80])
         raise BadRequest(f"turn must be a number from 0 to {LAST_TURN}.")
     began, since = check_dates(query)
     return webhook._replace(

@@ -103,6 +103,35 @@ def test_a_message_that_comes_after_the_end_outlives_the_instance(upstash: Upsta
         assert told[-1]["recording_url"] == RECORDING
 
 
+@pytest.mark.parametrize("fault", ["drop", "502", "garbage", "quota"])
+@pytest.mark.parametrize("struck", ["MGET", "SET", ""])
+def test_a_voicemail_that_cannot_be_read_at_the_end_is_told_later(
+    upstash: Upstash, struck: str, fault: str
+) -> None:
+    """The backend was down when it was left, Redis is when the call ends: both are told at last."""
+    down = threading.Event()
+    down.set()
+
+    def decide(_: Question) -> Reply:
+        return Reply(b"", 503) if down.is_set() else Reply(b"{}")
+
+    with Backend(decide) as backend:
+        first, second = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
+        phone = first.phone()
+        phone.ring()
+        first.post(VOICEMAIL, webhook(CallSid=phone.call_sid, RecordingUrl=RECORDING))
+        upstash.quietly(["DEL", f"call:{phone.call_sid}:events:lease"])  # that instance is gone
+        down.clear()
+        backend.questions.clear()
+        upstash.fault = lambda command: fault if not struck or command[0] == struck else None
+        ended = webhook(CallSid=phone.call_sid, CallStatus="completed", CallDuration="9")
+        answered = second.post("/voice/status", ended).status
+        assert answered == 503 or struck == "SET"  # what can be read may be told at once
+        upstash.fault = None
+        assert until(lambda: second.post("/voice/status", ended).status == 204, 15)
+        assert {*events(backend)} == {"voicemail", "ended"}
+
+
 def test_one_teller_brings_an_event(upstash: Upstash) -> None:
     """Twilio repeats the end of a call while the backend fails: nothing is told in parallel."""
 

@@ -16,7 +16,7 @@ import pytest
 
 from deployed.asking import ask
 from standins.backend import until
-from standins.inside import ORIGIN, Inside
+from standins.inside import ORIGIN, Inside, webhook
 from standins.instance import Instance
 from standins.timing import LATE
 from standins.upstash import Upstash
@@ -205,6 +205,31 @@ def test_health_costs_redis_little(upstash: Upstash) -> None:
     assert upstash.commands == [("SET", "health", "well", "NX", "GET", "EX", "60")]
 
 
+def test_what_callers_showed_is_trusted_for_a_minute(upstash: Upstash) -> None:
+    """A call whose cell was settled proves that Redis writes: no look spends a command on it."""
+    here = Inside(upstash.settings)
+    here.post("/voice/inbound", webhook())
+    spent = len(upstash.commands)
+    assert [problems(here) for _ in range(5)] == [[]] * 5
+    assert len(upstash.commands) == spent
+    here.line.line.store.hang_memory.settled = time.monotonic() - 61
+    assert problems(here) == []
+    assert upstash.commands[spent:] == [("SET", "health", "well", "NX", "GET", "EX", "60")]
+
+
+def test_what_callers_showed_is_not_trusted_after_a_fault(upstash: Upstash) -> None:
+    """A command that found no answer since: the page asks for itself."""
+    here = Inside({**upstash.settings, "RESPONSE_DEADLINE": "1"})
+    here.post("/voice/inbound", webhook())
+    upstash.fault = lambda _: "502"
+    here.post("/voice/inbound", webhook())
+    [problem] = problems(here)
+    assert "502" in problem
+    upstash.fault = None
+    here.post("/voice/inbound", webhook())
+    assert problems(here) == []
+
+
 def test_the_check_of_health_leaves_nothing_for_ever(upstash: Upstash) -> None:
     """The cell that is written to see whether Redis writes is gone after a minute."""
     problems(Inside(upstash.settings))
@@ -247,6 +272,7 @@ def test_one_look_at_a_time_asks_a_store_that_hangs(
     if age:
         assert look().status == 200
         here.line.health.asked -= age
+        here.line.line.store.hang_memory.settled = time.monotonic() - age
     upstash.forget()
     upstash.fault = lambda _: "hang"
     with ThreadPoolExecutor(21) as pool:

@@ -20,6 +20,13 @@ def in_spanish(name: str) -> str:
     return read_words("es-US").sentences[name]
 
 
+def target_of(said: str) -> str:
+    """The URL at which Twilio comes back: of a Gather's answer, or of a Redirect."""
+    found = re.search('action="([^"#]*)|<Redirect>([^<#]*)', said)
+    assert found
+    return (found[1] or found[2]).replace("&amp;", "&")
+
+
 def test_with_one_language_nothing_is_offered(line: Inside) -> None:
     """Not one webhook more, and no word of it in the URLs."""
     said = judged(line.post("/voice/inbound", webhook()))
@@ -35,18 +42,24 @@ def test_each_offer_has_its_own_voice(file: Path) -> None:
     assert voices == [read_words("en-US").voice, read_words("es-US").voice]
 
 
-@pytest.mark.parametrize("answer", [{"Digits": "2"}, {"SpeechResult": "Español"}])
-def test_what_follows_the_choice_is_said_and_heard_in_it(
-    file: Path, answer: dict[str, str]
+@pytest.mark.parametrize(
+    ("choice", "spoken"),
+    [
+        ({"Digits": "2"}, "en-US"),
+        ({"Digits": "3"}, "es-US"),
+        ({"SpeechResult": "Español"}, "es-US"),
+    ],
+)
+def test_the_first_words_after_the_choice_are_in_it(
+    file: Path, choice: dict[str, str], spoken: str
 ) -> None:
-    """At once, not from the next answer on: its voice, its recognition, its hints."""
-    here = Inside({**TWO, "STATE_FILE": str(file)})
+    """The very answer to the choice has the voice of that language, and listens for it."""
+    here = Inside({**TWO, "LANGUAGE": "fr-FR en-US es-US", "STATE_FILE": str(file)})
     call = webhook()
     here.post("/voice/inbound", call)
-    said = judged(here.post(OFFER, {**call, **answer}))
-    assert {*re.findall('voice="([^"]*)"', said)} == {read_words("es-US").voice}
-    assert re.findall('language="([^"]*)"', said) == ["es-US"]
-    assert "operador" in said
+    said = judged(here.post(OFFER, {**call, **choice}))
+    assert {*re.findall(' language="([^"]*)"', said)} == {spoken}
+    assert {*re.findall('voice="([^"]*)"', said)} == {read_words(spoken).voice}
 
 
 def test_the_language_outlives_a_store_that_is_away(upstash: Upstash) -> None:
@@ -55,7 +68,7 @@ def test_the_language_outlives_a_store_that_is_away(upstash: Upstash) -> None:
     call = webhook()
     here.post("/voice/inbound", call)
     said = judged(here.post(OFFER, {**call, "Digits": "2"}))
-    target = said.partition('action="')[2].partition("#")[0].replace("&amp;", "&")
+    target = target_of(said)
     upstash.fault = lambda _: "drop"
     assert in_spanish("not_heard") in judged(here.post(target, call))
     assert 'language="es-US"' in judged(here.post(target, call))
@@ -97,7 +110,7 @@ def test_a_hint_that_is_no_language_of_the_line_is_ignored(file: Path, hint: str
 
 
 def test_a_hold_is_worded_in_the_callers_language(upstash: Upstash) -> None:
-    """The backend is told the language, and "one moment" is said in it."""
+    """The backend is told the language, and "one moment" is said in it, with Redis and without."""
 
     def think(question: Question) -> Reply:
         time.sleep(1.2)
@@ -111,7 +124,11 @@ def test_a_hold_is_worded_in_the_callers_language(upstash: Upstash) -> None:
         target = "/voice/process?turn=2&step=listen&language=es-US"
         held = judged(here.post(target, {**call, "SpeechResult": "un billete"}))
         asked = backend.questions[0].body
+        upstash.fault = lambda _: "drop"
+        later = target_of(held)
+        still = judged(here.post(later, call))
     assert in_spanish("hold_1") in held
+    assert in_spanish("hold_2") in still
     assert "language=es-US" in held
     assert asked["language"] == "es-US"
 
@@ -140,3 +157,33 @@ def test_the_choice_is_kept_in_the_record(file: Path) -> None:
     here.post("/voice/inbound", call)
     here.post(OFFER, {**call, "SpeechResult": "Español, por favor"})
     assert '"language":"es-US"' in stored(file)[f"call:{call['CallSid']}:2"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "keyed", "spoken"),
+    [
+        ("en-US es-US fr-FR", "es-US en-US fr-FR", "1", "en-US"),
+        ("en-US es-US fr-FR", "fr-FR es-US", "2", "es-US"),
+        ("en-US es-US", "fr-FR en-US es-US", "2", "es-US"),
+    ],
+)
+def test_a_key_is_the_language_that_was_read_out(
+    file: Path, before: str, after: str, keyed: str, spoken: str
+) -> None:
+    """A deploy in mid-call has reordered LANGUAGE: the caller gets what the offer promised."""
+    line = {**TWO, "STATE_FILE": str(file)}
+    call = webhook()
+    Inside({**line, "LANGUAGE": before}).post("/voice/inbound", call)
+    said = judged(Inside({**line, "LANGUAGE": after}).post(OFFER, {**call, "Digits": keyed}))
+    assert f'language="{spoken}"' in said
+
+
+def test_a_key_of_a_language_that_is_gone_is_asked_again(file: Path) -> None:
+    """The new offer is read out, and then its keys count."""
+    line = {**TWO, "STATE_FILE": str(file)}
+    call = webhook()
+    Inside({**line, "LANGUAGE": "en-US es-US"}).post("/voice/inbound", call)
+    later = Inside({**line, "LANGUAGE": "fr-FR es-US"})
+    assert "numDigits" in judged(later.post(OFFER, {**call, "Digits": "1"}))
+    second = OFFER.replace("turn=1", "turn=2")
+    assert 'language="fr-FR"' in judged(later.post(second, {**call, "Digits": "1"}))

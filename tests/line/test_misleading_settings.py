@@ -32,6 +32,14 @@ def problems(**env: str) -> list[str]:
         "${TOKEN}",
         "changeme",
         f"{HEX},your_auth_token",
+        f"{HEX},",
+        f"ac{HEX}",
+        f"AC{HEX.upper()}",
+        HEX[:-1],
+        f"{HEX}a",
+        "0" * 32,
+        "*" * 32,
+        *("none", "NULL", "undefined", "test", "todo", "-", "n/a", "REPLACE_ME", "fill-in", "xxx"),
     ],
 )
 def test_what_cannot_be_a_token_is_a_problem(token: str) -> None:
@@ -74,6 +82,11 @@ def test_a_number_in_departments_is_not_shown() -> None:
         ("BACKEND_URI", "BACKEND_URL"),
         ("GREETNG", "GREETING"),
         ("DEPARTMENT", "DEPARTMENTS"),
+        ("forward_to", "FORWARD_TO"),
+        ("Public_Url", "PUBLIC_URL"),
+        ("RING-SECONDS", "RING_SECONDS"),
+        ("greeting_es", "GREETING_ES"),
+        ("GREETING_XX", "no such language"),
     ],
 )
 def test_a_misspelt_name_is_worth_a_warning(
@@ -87,7 +100,8 @@ def test_a_misspelt_name_is_worth_a_warning(
 
 
 @pytest.mark.parametrize(
-    "name", ["PATH", "PORT", "HOME", "RAILWAY_PUBLIC_DOMAIN", "GREETING_ES", "PYTHONPATH"]
+    "name",
+    ["PATH", "PORT", "HOME", "RAILWAY_PUBLIC_DOMAIN", "GREETING_ES", "PYTHONPATH", "_", "no_proxy"],
 )
 def test_other_peoples_variables_are_not_warned_of(name: str) -> None:
     """The environment is full of them."""

@@ -1,8 +1,10 @@
 """A held caller is moved by Twilio's own library, and only when nobody speaks the answer yet."""
 
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import pytest
 from twilio.base.exceptions import TwilioRestException
@@ -23,9 +25,12 @@ from phone_line.records import Heard
 from phone_line.settings import read_settings
 from phone_line.slow_work import Job
 from phone_line.webhook import Webhook
+from standins.backend import Backend, Pauses, Question, Reply, says
+from standins.call import NotNow, Phone
 from standins.inside import ORIGIN, TOKEN, Inside
 from standins.twilio_api import TwilioApi
 from standins.upstash import Upstash
+from standins.webhooks import Answer, Fields
 
 SID = "CA" + "1" * 32
 BEGAN = 1_800_000_000
@@ -69,6 +74,13 @@ def test_a_held_caller_is_moved(api: TwilioApi, upstash: Upstash) -> None:
     assert (moved.call_sid, moved.method) == (SID, "POST")
     place = f"turn=1&step=think&hold=1&pushed=1&began={BEGAN}#"
     assert moved.url.startswith(f"{ORIGIN}/voice/process?{place}")
+
+
+def test_a_push_remembers_the_language(api: TwilioApi, upstash: Upstash) -> None:
+    """Redis may be away when the moved call arrives: then the URL says how to speak."""
+    push_caller(pushing(api, upstash), HOOK._replace(language="es-US"), "think", "owner")
+    [moved] = api.pushes
+    assert "&language=es-US&" in moved.url
 
 
 @pytest.mark.parametrize("cell", ["3", "2:asked", "end", "1:voice"])
@@ -124,6 +136,76 @@ def test_a_look_that_comes_twice_speaks_twice(api: TwilioApi, upstash: Upstash) 
 def test_a_silence_outlasts_the_push() -> None:
     """Whoever loses to a push says nothing until no push can come any more."""
     assert SILENCE > LIMIT
+
+
+class Look:
+    """A caller on hold who comes back to look just when the push has claimed the voice."""
+
+    def __init__(self, upstash: Upstash, api: TwilioApi, backend: Backend) -> None:
+        settings = {"BACKEND_URL": backend.url, "FORWARD_TO": "+15550100099"}
+        more = {"TWILIO_ACCOUNT_SID": api.account, "RESPONSE_DEADLINE": "1"}
+        self.worker, self.other = (Inside({**upstash.settings, **settings, **more}) for _ in "ab")
+        self.claimed = threading.Event()
+        clock = Pauses(over=self.is_over)
+        self.phone = Phone(ORIGIN, token=TOKEN, deliver=self.deliver, clock=clock)
+        api.calls[self.phone.call_sid] = self.phone
+        self.looked = False
+
+    def deliver(self, url: str, fields: Fields, headers: Mapping[str, str]) -> Answer:
+        """The look comes to the instance that does not work on the question."""
+        here = self.other if "hold=" in url and "pushed=" not in url else self.worker
+        return here.deliver(url, fields, headers)
+
+    def is_over(self) -> bool:
+        """Tell whether a pause ends: with the claim, once, and by the push."""
+        if self.claimed.is_set() and not self.looked:
+            self.looked = True
+            return True
+        return self.phone.state != "hold"
+
+    def play(self) -> None:
+        """Ask, wait for the answer, and say one thing more if the line still listens."""
+        self.phone.ring()
+        self.phone.say("a ticket")
+        for _ in range(6):
+            if self.phone.state not in ("hold", "playing"):
+                break
+            with suppress(NotNow):  # fetched out of the hold just now
+                self.phone.wait()
+        if self.phone.state == "gather":
+            self.phone.say("thanks")
+
+
+@pytest.mark.long
+@pytest.mark.waits
+@pytest.mark.parametrize("then", ["listen", "transfer"])
+@pytest.mark.parametrize("seconds", [0.0, 3.4, 4.2, 4.9])
+def test_a_late_push_speaks_an_answer_once(
+    api: TwilioApi, upstash: Upstash, seconds: float, then: str
+) -> None:
+    """Twilio takes seconds to move a call, and a look falls just after the claim: one speaks."""
+
+    def decide(question: Question) -> Reply:
+        if question.heard != "a ticket":
+            return says("Anything else.")
+        time.sleep(1.5)
+        return says("You are booked.", then)
+
+    api.fault = lambda _push: time.sleep(seconds)
+    with Backend(decide) as backend:
+        look = Look(upstash, api, backend)
+        voice = f"call:{look.phone.call_sid}:1:voice"
+        upstash.after = lambda command: look.claimed.set() if command[1] == voice else None
+        look.play()
+        time.sleep(seconds + 0.5)  # a push that comes too late would come now
+        asked = [question.heard for question in backend.questions]
+    heard = look.phone.transcript
+    assert look.looked
+    assert len(api.pushes) == 1
+    assert heard.count("line: You are booked.") == 1
+    assert heard.count("line dials +15550100099") == (then == "transfer")
+    assert heard.count("line: Anything else.") == (then == "listen")
+    assert asked == ["a ticket", "thanks"][: 1 + (then == "listen")]
 
 
 def test_a_busy_api_is_asked_again(api: TwilioApi, upstash: Upstash) -> None:

@@ -32,6 +32,8 @@ def nothing_was_warned_of() -> None:
     [
         ("POST", "/voice/inbuond", 404, "/voice/inbound"),
         ("POST", "/webhook", 404, "/voice/inbound"),
+        ("POST", "/Voice/Inbound", 404, "/voice/inbound"),
+        ("POST", "/twilio/answer", 404, "/voice/inbound"),
         ("GET", "/voice/inbound", 405, "POST"),
         ("GET", "/", 405, "POST"),
     ],
@@ -46,6 +48,34 @@ def test_a_wrong_url_or_method_is_warned_of(
     assert {answer.status for answer in answers} == {status}
     assert len(warnings) == 1
     assert hint in warnings[0]["message"]
+
+
+@pytest.mark.parametrize("target", ["/answer", "/call", "/healthz", "/voice/process"])
+def test_a_signed_webhook_at_a_wrong_path_is_warned_of(line: Inside, log: Log, target: str) -> None:
+    """Whatever the path is called: Twilio calls there, so a number is set to it."""
+    log()
+    assert line.post(target, webhook()).status in (400, 404, 405)
+    [warning] = [entry for entry in log() if entry["level"] == "warning"]
+    assert "/voice/inbound" in warning["message"]
+
+
+def test_a_call_that_rings_at_the_status_url_is_warned_of(line: Inside, log: Log) -> None:
+    """The two URLs of a number were mixed up: every call is answered with nothing."""
+    log()
+    assert line.post("/voice/status", webhook(CallStatus="ringing")).status == 204
+    [warning] = [entry for entry in log() if entry["level"] == "warning"]
+    assert "/voice/status" in warning["message"]
+
+
+@pytest.mark.parametrize(("method", "target"), [("POST", "/healthz"), ("DELETE", "/healthz")])
+def test_a_wrong_method_elsewhere_is_told_which_is_right(
+    line: Inside, log: Log, method: str, target: str
+) -> None:
+    """The page of health is looked at with GET, and no number has to be changed for it."""
+    log()
+    answer = line.send(method, target)
+    assert (answer.status, answer.body) == (405, b"Use GET.\n")
+    assert log() == []
 
 
 def test_a_webhook_that_is_no_call_is_warned_of(line: Inside, log: Log) -> None:

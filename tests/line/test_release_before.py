@@ -60,6 +60,17 @@ def test_an_answer_that_the_release_before_kept_is_heard(upstash: Upstash) -> No
     assert "Something else." in judged(reply)
 
 
+def test_an_answer_of_the_release_before_is_heard_by_a_repeat(upstash: Upstash) -> None:
+    """Twilio repeats the very webhook of the question: its answer stands, and nobody is asked."""
+    with answers("Something else.") as backend:
+        here = line_with(upstash, backend, RESPONSE_DEADLINE="2", **MENU)
+        fill(upstash, CALLS["listen"]["answered"])
+        repeat = webhook(CallSid=SID, SpeechResult="a ticket to Hamburg")
+        said = judged(here.post("/voice/process?turn=1&step=listen", repeat))
+        assert backend.questions == []
+    assert "A train leaves at 9:15. Shall I book it?" in said
+
+
 def test_a_transfer_that_the_release_before_kept_is_dialled(upstash: Upstash) -> None:
     """What the backend had decided is what happens: that department is rung."""
     with answers("") as backend:
@@ -111,16 +122,33 @@ def test_a_hold_of_the_release_before_goes_on_without_redis(upstash: Upstash) ->
     assert "<Dial" in late
 
 
-def test_a_call_of_the_release_before_ends_as_it_should(upstash: Upstash) -> None:
-    """Its voicemail and its end stand in cells: the backend is told of both, once."""
+RECORDING: Final = "https://api.twilio.com/2010-04-01/Accounts/AC1/Recordings/RE1"
+
+
+@pytest.mark.parametrize(
+    ("marks", "told"),
+    [
+        ([], ["voicemail", "ended"]),
+        (["voicemail:sent"], ["ended"]),
+        (["voicemail:sent", "ended:sent"], []),
+    ],
+)
+def test_a_call_of_the_release_before_ends_as_it_should(
+    upstash: Upstash, marks: list[str], told: list[str]
+) -> None:
+    """Its voicemail and its end stand in cells: the backend is told, once, what it was not yet."""
+    message = {f"call:{SID}:voicemail": json.dumps({"recording_url": RECORDING})}
+    sent = {f"call:{SID}:{mark}": "1" for mark in marks}
     with answers("") as backend:
         here = line_with(upstash, backend)
-        fill(upstash, CALLS["menu"]["cells"])
+        fill(upstash, CALLS["menu"]["cells"] | message | sent)
         ended = webhook(CallSid=SID, CallStatus="completed", CallDuration="33")
         assert [here.post("/voice/status", ended).status for _ in range(2)] == [204, 204]
-        told = [question.key for question in backend.questions]
-    assert set(told) <= {f"{SID}:voicemail", f"{SID}:ended"}
-    assert len(told) == len({*told})
+        bodies = [question.body for question in backend.questions]
+    assert [body["event"] for body in bodies] == told
+    assert [body["recording_url"] for body in bodies if "recording_url" in body] == (
+        [RECORDING] if "voicemail" in told else []
+    )
 
 
 @pytest.mark.parametrize("turn", [1, 2, 3])

@@ -192,12 +192,24 @@ def test_all_that_is_missing_is_named_at_once(log: Callable[[], list[dict[str, A
             {"RAILWAY_ENVIRONMENT_NAME": "x", "RAILWAY_PUBLIC_DOMAIN": "a.example"},
             "UPSTASH_REDIS_REST_URL",
         ),
+        (
+            {"BACKEND_URL": "https://ann:hush@b.example/ask", "BACKEND_TOKEN": "hush"},
+            "BACKEND_URL has a login in it, and BACKEND_TOKEN",
+        ),
+        (
+            {
+                "UPSTASH_REDIS_REST_URL": "https://default:hush@r.example",
+                "UPSTASH_REDIS_REST_TOKEN": "hush",
+            },
+            "UPSTASH_REDIS_REST_URL has a login in it",
+        ),
     ],
 )
 def test_settings_that_need_each_other_are_asked_for(env: dict[str, str], said: str) -> None:
     """Half of a pair is a problem that names the other half."""
     [problem] = read_settings({"TWILIO_AUTH_TOKEN": "secret", **env}).problems
     assert said in problem
+    assert "hush" not in problem
 
 
 def test_the_domain_of_railway_is_the_origin() -> None:

@@ -117,6 +117,17 @@ def settings(folder: Path) -> dict[str, str]:
     }
 
 
+def processor_seconds(line: Instance) -> float:
+    """The processor's time that a line has used: of its process and those that it started."""
+    used = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == line.pid:  # the process group
+                used += int(fields[11]) + int(fields[12])
+    return used / os.sysconf("SC_CLK_TCK")
+
+
 def connect(line: Instance) -> socket.socket:
     """A connection that waits long enough to see how long an answer takes."""
     return socket.create_connection(("127.0.0.1", line.port), timeout=20)
@@ -305,6 +316,19 @@ def test_what_follows_a_refused_body_is_no_request(strangers: Strangers, sent_fi
     assert read_all(client) == b""
 
 
+@pytest.mark.parametrize("chunks", [15_000, 33_000, 150_000])
+def test_a_body_in_crumbs_costs_no_time(strangers: Strangers, line: Instance, chunks: int) -> None:
+    """A chunk for each byte kept a thread busy for a second, and everybody else with it."""
+    head = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+    before = processor_seconds(line)
+    for _ in range(5):
+        client = strangers(head)
+        with suppress(OSError):  # refused, and hung up on, before all of it is sent
+            client.sendall(b"1\r\na\r\n" * chunks + b"0\r\n\r\n")
+        assert read_answer(client).startswith(b"HTTP/1.1 400 ")
+    assert processor_seconds(line) - before < 0.4
+
+
 @pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO", "RAW_URI"])
 def test_no_header_moves_a_path(strangers: Strangers, name: str) -> None:
     """Nobody is believed to be a proxy that replaces the path, not even from this machine."""
@@ -429,6 +453,15 @@ def test_debug_is_ignored_as_deployed(tmp_path: Path) -> None:
     assert b"Server: gunicorn" in answer
     assert b"text/plain" in answer
     assert server.DEBUG_IGNORED in warnings
+
+
+def test_a_variable_of_another_function_refuses_no_call(tmp_path: Path) -> None:
+    """The framework would serve events alone, and answer 405 to every webhook."""
+    other = {"FUNCTION_SIGNATURE_TYPE": "cloudevent", "FUNCTION_TARGET": "theirs"}
+    start = STARTS["python -m main"]
+    with Started(start, {**settings(tmp_path), **other}) as line, connect(line) as client:
+        client.sendall(b"".join(new_call()))
+        assert b"<Response>" in read_answer(client)
 
 
 @pytest.mark.parametrize("value", ["0", "false", ""])

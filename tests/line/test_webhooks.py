@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 from phone_line.records import read_turn
+from phone_line.webhook import read_share
 from standins.inside import FORM, ORIGIN, TOKEN, Inside, dialled, judged, stored, webhook
 from standins.sentences import in_twiml
 from standins.webhooks import sign
@@ -118,8 +119,14 @@ def test_odd_fields_are_answered_in_words(line: Inside, path: str, name: str, va
     judged(line.post(path, webhook(SpeechResult="Ann, my bill") | {name: value}), path)
 
 
-@pytest.mark.parametrize("doubt", ["9.5E-4", "1e-05", "0.00095"])
-def test_a_small_confidence_may_be_written_short(doubt: str, file: Path) -> None:
+@pytest.mark.parametrize(
+    "doubt",
+    [
+        *("9.5E-4", "1e-05", "0.00095", "9.5e-004", "1e-100", ".3", "0.3E0", "2E-1", " 0.3", "0."),
+        "0.12345678901234567890123",
+    ],
+)
+def test_a_small_confidence_may_be_written_in_any_way(doubt: str, file: Path) -> None:
     """Python and JavaScript write 0.00095 as 9.5E-4: that is a doubt, and the line asks back."""
     here = Inside({"DEPARTMENTS": f"billing={PERSON}", "STATE_FILE": str(file)})
     heard = webhook(SpeechResult="billing", Confidence=doubt)
@@ -146,6 +153,27 @@ def test_the_record_keeps_how_sure_recognition_was(
     here.post("/voice/process?turn=1&step=menu", heard)
     cell = json.loads(stored(file)[f"call:{heard['CallSid']}:2"])
     assert cell.get("confidence") == kept
+
+
+@pytest.mark.parametrize(
+    "share", ["", "e", ".", "1.2", "-0.1", "NaN", "inf", "0,3", "1_0", "\u0663"]
+)
+def test_a_confidence_that_is_none_is_no_doubt(share: str) -> None:
+    """What is no number from 0 to 1 counts as absent: then the words are trusted."""
+    assert read_share(share) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "leads_to"),
+    [
+        *((status, "leave_message") for status in ("in-progress", "ringing", "queued")),
+        *((status, "goodbye") for status in ("completed", "failed", "")),
+    ],
+)
+def test_a_dial_that_is_called_off_is_no_answer(status: str, leads_to: str, line: Inside) -> None:
+    """While the caller is still there, canceled is not the caller's doing: voicemail follows."""
+    outcome = webhook(DialCallStatus="canceled", CallStatus=status)
+    assert in_twiml(leads_to) in judged(line.post("/voice/process?turn=1&step=connect", outcome))
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "https://a b", "//x", "https://x\n", "x"])

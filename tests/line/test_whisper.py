@@ -193,6 +193,18 @@ def test_a_status_without_a_word_of_the_bridge_counts(tmp_path: Path) -> None:
     assert say("goodbye") in said.body.decode()
 
 
+@pytest.mark.parametrize("outcome", ["completed", "answered"])
+@pytest.mark.parametrize(("bridged", "sentence"), [("false", "leave_message"), ("true", "goodbye")])
+def test_a_leg_that_was_not_bridged_is_no_talk(
+    tmp_path: Path, outcome: str, bridged: str, sentence: str
+) -> None:
+    """Whatever word Twilio has for it: somebody picked up, and did not take the call."""
+    here = Inside({"FORWARD_TO": PERSON, "STATE_FILE": str(tmp_path / "calls")})
+    fields = {"DialCallStatus": outcome, "DialBridged": bridged}
+    said = here.post("/voice/process?turn=2&step=connect", webhook(**fields))
+    assert say(sentence) in said.body.decode()
+
+
 def test_who_did_not_accept_is_seen_by_the_owner(
     tmp_path: Path, log: Callable[[], list[dict[str, Any]]]
 ) -> None:

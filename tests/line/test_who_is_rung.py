@@ -88,11 +88,32 @@ def test_whoever_withholds_a_number_is_blocked_as_anonymous(tmp_path: Path, call
         {"ForwardedFrom": "1 (555) 010-0099"},
         {"From": "15550100099"},
         {"To": " +1 555 0100099"},
+        {"ForwardedFrom": "5550100099"},
+        {"ForwardedFrom": "05550100099"},
+        {"ForwardedFrom": "001 555 010 0099"},
+        {"ForwardedFrom": "sip:+15550100099@carrier.example;user=phone"},
+        {"To": "sip:15550100099@example.sip.twilio.com"},
     ],
 )
 def test_a_line_never_rings_itself(tmp_path: Path, fields: dict[str, str]) -> None:
     """The number that forwarded the call, that calls, or that was called: voicemail at once."""
     assert connected(tmp_path, fields) == (None, [])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"From": "client:alice"},
+        {"From": "sip:0099@pbx.example.com"},
+        {"ForwardedFrom": "0100099"},
+        {"ForwardedFrom": "+5550100099"},
+        {"ForwardedFrom": "+4915550100099"},
+        {"ForwardedFrom": ""},
+    ],
+)
+def test_another_number_is_not_taken_for_the_phone(tmp_path: Path, fields: dict[str, str]) -> None:
+    """A number of another country, an extension, the name of a client: the phone rings."""
+    assert connected(tmp_path, fields)[1] == [OWNER]
 
 
 def test_of_several_phones_only_the_callers_own_is_left_out(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class Reply(NamedTuple):
     kind: str = "text/xml"
     delay: float = 0.0
     cut: bool = False
+    lost: int = 0  # bytes that are promised and never come
 
 
 class Canned:
@@ -89,8 +90,11 @@ class Canned:
                 self.send_response(reply.status)
                 if reply.kind:
                     self.send_header("Content-Type", reply.kind)
+                body = reply.body.encode()
+                if reply.lost:
+                    self.send_header("Content-Length", str(len(body) + reply.lost))
                 self.end_headers()
-                self.wfile.write(reply.body.encode())
+                self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
                 return

@@ -127,6 +127,8 @@ def _body(
             raise TimeoutError("the answer dripped for too long")
         if connection.sock:
             connection.sock.settimeout(min(limits.rt, left))
+    if response.length and len(body) <= MOST_BYTES:  # read1 takes an early end for the end
+        raise http.client.IncompleteRead(body, response.length)
     return body
 
 

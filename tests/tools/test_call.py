@@ -359,6 +359,15 @@ def test_an_attempt_is_repeated_unchanged(line: Canned) -> None:
     assert (phone.heard, phone.broken) == (["Hi."], [])
 
 
+@pytest.mark.parametrize("begun", ["", "<Response><Say>Hi.</Say></Response>"])
+def test_half_an_answer_is_none(line: Canned, begun: str) -> None:
+    """A line that dies while it answers: what came of it is not played; the fallback is asked."""
+    line.on("/voice/inbound", Reply(begun, lost=9))
+    line.on("/voice/fallback", Reply("<Response><Say>Sorry.</Say></Response>"))
+    phone = at(line, "", fallback="/voice/fallback")
+    assert (phone.heard, line.forms("/voice/fallback")[0]["ErrorCode"]) == (["Sorry."], "11205")
+
+
 def test_a_slow_answer_is_given_up_and_asked_again(line: Canned) -> None:
     """The read timeout is real: the phone does not wait for what Twilio would not wait for."""
     hi = "<Response><Say>Hi.</Say></Response>"

@@ -166,7 +166,7 @@ def test_a_call_that_another_account_signs_is_refused(
     emulate: Emulate, settings: dict[str, str]
 ) -> None:
     """The same call at a line with another token leaves nothing."""
-    with Instance({**settings, "TWILIO_AUTH_TOKEN": "f" * 32}) as line:
+    with Instance({**settings, "TWILIO_AUTH_TOKEN": "ef" * 16}) as line:
         lead(emulate, line)
         emulate.call()
         assert Owner(line.url, PASSWORD).list_calls(CALLER) == []
