@@ -149,9 +149,6 @@ def redis() -> Iterator[Upstash]:
 @pytest.fixture
 def upstash(redis: Upstash) -> Iterator[Upstash]:
     """The stand-in, empty and in good health; healthy again afterwards."""
-    redis.flush()
-    redis.forget()
+    redis.start_afresh()
     yield redis
-    redis.fault, redis.before, redis.after = None, None, None
-    redis.latency = 0.0
-    redis.release()
+    redis.recover()

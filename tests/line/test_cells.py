@@ -161,11 +161,9 @@ def database() -> Iterator[StandIn]:
 @pytest.fixture
 def stand_in(database: StandIn) -> Iterator[StandIn]:
     """The stand-in, empty and in good health; healthy again afterwards."""
-    database.flush()
-    database.forget()
+    database.start_afresh()
     yield database
-    database.fault, database.latency = None, 0
-    database.release()
+    database.recover()
 
 
 @pytest.fixture

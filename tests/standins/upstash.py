@@ -19,6 +19,7 @@ told is a guess: the wording is documented nowhere.
 
 import argparse
 import json
+import math
 import os
 import random
 import secrets
@@ -199,6 +200,10 @@ REASONS: Final = {
     502: "Bad Gateway",
 }
 BATCHES: Final = ("/pipeline", "/multi-exec")
+EXPIRED: Final = (
+    -2,
+    0,
+)  # of a key that was still there a moment ago: https://redis.io/commands/pttl
 
 
 class Request(NamedTuple):
@@ -412,6 +417,7 @@ class Wire(StreamRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.upstash = cast("Door", self.server).upstash
+        self.era = self.upstash.era
         self.upstash.connections.add(self.connection)
 
     def finish(self) -> None:
@@ -447,7 +453,7 @@ class Wire(StreamRequestHandler):
             commands = commands_of(request)
         except (ValueError, TypeError) as error:
             return self.send(refusal(400, str(error)))
-        number, fault = self.upstash.announce(commands)
+        number, fault = self.upstash.announce(commands, self.era)
         exchange = Exchange(self, commands, lambda: self._answer(request, commands, number))
         return strike(fault, exchange) if fault else self.send(exchange.answer())
 
@@ -457,7 +463,7 @@ class Wire(StreamRequestHandler):
         return page(200, json.dumps(self.upstash.report()).encode())
 
     def _answer(self, request: Request, commands: list[Command], number: int) -> bytes:
-        replies = self.upstash.apply(commands, together=request.path == "/multi-exec")
+        replies = self.upstash.apply(commands, self.era, together=request.path == "/multi-exec")
         in_base64 = request.headers.get("upstash-encoding") == "base64"
         if isinstance(replies, list) and request.path in BATCHES:
             status, answer = 200, json.dumps([boxed(reply, in_base64) for reply in replies])
@@ -515,6 +521,7 @@ class Upstash:
         self._resp: Resp | None = None
         self._lock = threading.Lock()
         self._requests = 0
+        self.era = 0  # counts fresh starts: what a connection of an older one sends is abandoned
         self.forget()
 
     @property
@@ -542,6 +549,25 @@ class Upstash:
         if self.errors and failure is None:
             raise self.errors[0]
 
+    def start_afresh(self) -> None:
+        """Become what it was at first: empty, in good health, nothing counted, nobody connected.
+
+        Commands that are still under way are abandoned, so that none of them takes effect in the
+        next test: a `late` one would, long after its client has gone.
+        """
+        with self._lock:
+            self.era += 1
+        cut(self.connections)
+        self.recover()
+        self.flush()
+        self.forget()
+
+    def recover(self) -> None:
+        """Be in good health again, and hang up where it hangs."""
+        self.fault, self.before, self.after = None, None, None
+        self.latency = 0.0
+        self.release()
+
     def forget(self) -> None:
         """Start counting afresh. A request that only holds PING is no round trip: it is free."""
         self.commands: list[tuple[str, ...]] = []
@@ -554,10 +580,14 @@ class Upstash:
         self.quietly(["FLUSHALL"])
 
     def keys(self) -> dict[str, int]:
-        """Every key with the seconds it has left; -1 is for ever."""
+        """Every key with the seconds it has left, begun ones counted; -1 is for ever."""
         names = [name.decode() for name in cast("list[bytes]", self.quietly(["KEYS", "*"])[0])]
-        lives = self.quietly(*(["TTL", name] for name in names))
-        return dict(zip(names, cast("list[int]", lives), strict=True))
+        lives = cast("list[int]", self.quietly(*(["PTTL", name] for name in names)))
+        return {
+            name: math.ceil(milliseconds / 1000) if milliseconds > 0 else -1
+            for name, milliseconds in zip(names, lives, strict=True)
+            if milliseconds not in EXPIRED
+        }
 
     def release(self) -> None:
         """Close the connections that hang."""
@@ -597,37 +627,43 @@ class Upstash:
             "without_ttl": [key for key, ttl in self.keys().items() if ttl == -1],
         }
 
-    def announce(self, commands: list[Command]) -> tuple[int, str | None]:
+    def announce(self, commands: list[Command], era: int) -> tuple[int, str | None]:
         """Count a request in; its number, and the fault that strikes it."""
+        self._abandon_older_than(era)
         fault = next(filter(None, (self._call(self.fault, command) for command in commands)), None)
         with self._lock:
+            self._abandon_older_than(era)
             self._requests += 1
             self.round_trips += any(command[0].upper() != "PING" for command in commands)
             self.faults.update([fault] if fault else [])
             return self._requests, fault
 
-    def apply(self, commands: list[Command], together: bool) -> list[Reply] | Failure:
+    def apply(self, commands: list[Command], era: int, *, together: bool) -> list[Reply] | Failure:
         """Reply to each command, one by one or in one transaction; a Failure discards it whole."""
         if not together:
-            return [unavailable(each) or self._around([each], [each])[0] for each in commands]
+            return [unavailable(each) or self._around([each], [each], era)[0] for each in commands]
         refused = next(filter(None, map(unavailable, commands)), None)
         whole = [["MULTI"], *commands, ["EXEC"]]
-        return refused or cast("list[Reply] | Failure", self._around(commands, whole)[-1])
+        return refused or cast("list[Reply] | Failure", self._around(commands, whole, era)[-1])
 
     def quietly(self, *commands: Command) -> list[Reply]:
         """Ask Redis on the test's own behalf: not counted, no hooks, no faults."""
-        return self._reach_redis(list(commands), [])
+        return self._reach_redis(list(commands), [], self.era)
 
-    def _around(self, commands: list[Command], whole: list[Command]) -> list[Reply]:
+    def _around(self, commands: list[Command], whole: list[Command], era: int) -> list[Reply]:
+        self._abandon_older_than(era)
         for command in commands:
             self._call(self.before, command)
-        replies = self._reach_redis(whole, commands)
+        replies = self._reach_redis(whole, commands, era)
         for command in commands:
             self._call(self.after, command)
         return replies
 
-    def _reach_redis(self, commands: list[Command], counted: list[Command]) -> list[Reply]:
+    def _reach_redis(
+        self, commands: list[Command], counted: list[Command], era: int
+    ) -> list[Reply]:
         with self._lock:  # one at a time, so that the log has the order in which Redis took them
+            self._abandon_older_than(era)
             if self.closing.is_set():
                 raise ConnectionError("the stand-in is closed")
             try:
@@ -640,6 +676,10 @@ class Upstash:
             self.commands += asked
             self.pings += len(counted) - len(asked)
             return replies
+
+    def _abandon_older_than(self, era: int) -> None:
+        if era < self.era:
+            raise ConnectionAbortedError("sent before the stand-in started afresh")
 
     def _hang_up(self) -> None:
         if self._resp:

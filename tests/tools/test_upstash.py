@@ -36,8 +36,7 @@ def redis(request: pytest.FixtureRequest) -> Iterator[RedisServer | FakeRedis]:
 @pytest.fixture
 def upstash(redis: RedisServer | FakeRedis) -> Iterator[Upstash]:
     with Upstash(redis) as running:
-        running.flush()
-        running.forget()
+        running.start_afresh()
         yield running
 
 
@@ -332,6 +331,24 @@ def test_a_write_given_up_by_its_client_may_still_land(upstash: Upstash, client:
     assert eventually(upstash.keys)
 
 
+@pytest.mark.parametrize("sent", ["struck by a fault", "on a slow way"])
+def test_nothing_under_way_outlives_a_fresh_start(
+    upstash: Upstash, client: Client, sent: str
+) -> None:
+    """What one test sent too late to take effect in it takes none in the next, and is not counted."""
+    if sent == "struck by a fault":
+        upstash.fault, upstash.late_seconds = (lambda _: "late"), 0.2
+    else:
+        upstash.latency = 0.4
+    with pytest.raises(httpx.ReadTimeout):
+        client(timeout=0.05).execute(CELL)
+    upstash.start_afresh()
+    assert (upstash.fault, upstash.latency) == (None, 0)
+    time.sleep(0.3)
+    assert (upstash.keys(), upstash.commands, upstash.round_trips) == ({}, [], 0)
+    assert client().execute(CELL) is None
+
+
 def test_a_hanging_client_is_let_go_on_request(upstash: Upstash, client: Client) -> None:
     """Releasing closes the connections that hang, without an answer."""
     upstash.fault = lambda _: "hang"
@@ -440,7 +457,8 @@ def test_a_key_without_an_end_is_found_out(upstash: Upstash, client: Client) -> 
     """The keys are listed with the seconds that they have left."""
     client().set("for ever", "1")
     client().set("for a while", "1", ex=60)
-    assert upstash.keys() == {"for ever": -1, "for a while": 60}
+    client().set("for a moment", "1", px=300)
+    assert upstash.keys() == {"for ever": -1, "for a while": 60, "for a moment": 1}
     assert post(upstash, "/_control", {}).json()["without_ttl"] == ["for ever"]
 
 
