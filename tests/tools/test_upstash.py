@@ -335,7 +335,7 @@ def test_a_write_given_up_by_its_client_may_still_land(upstash: Upstash, client:
 def test_nothing_under_way_outlives_a_fresh_start(
     upstash: Upstash, client: Client, sent: str
 ) -> None:
-    """What one test sent too late to take effect in it takes none in the next, and is not counted."""
+    """A command that came too late for one test takes no effect in the next, and is not counted."""
     if sent == "struck by a fault":
         upstash.fault, upstash.late_seconds = (lambda _: "late"), 0.2
     else:
