@@ -11,6 +11,7 @@ Where `CI` is set nothing is left out: a missing program is an error there.
 
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -44,6 +45,11 @@ PROGRAMS: Final = {
 LONG: Final = "they take long: python -m pytest --long"
 LEFT_OUT: Final = pytest.StashKey[Counter[str]]()  # why, and how to have them: how many tests
 IN_CI: Final = bool(os.environ.get("CI"))
+
+# Workers and the instances that tests start load the same files again and again: compiled once,
+# whatever PYTHONDONTWRITEBYTECODE says, the run takes two thirds of the processor's time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 # What is left out.

@@ -14,7 +14,7 @@ from standins.inside import Inside
 @pytest.fixture(autouse=True)
 def warnings_anew() -> None:
     """Each test is the first that is warned of anything: a kind of warning comes once a minute."""
-    log_room._warned.clear()
+    log_room.warned.clear()
 
 
 @pytest.fixture
