@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+import standins.inside  # noqa: F401 # it loads main.py without the log's word on missing settings
 from standins.upstash import Upstash
 
 
@@ -69,13 +70,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # what -k and -m do not want is not left out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests out, and begin with those that mostly wait, so that others run meanwhile."""
+    """Leave tests out; begin with those that mostly wait, and then with those that take long."""
     left_out = {item: why for item in items if (why := reason_to_leave_out(item))}
     config.stash[LEFT_OUT].update(left_out.values())
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+    items.sort(key=lambda item: [not item.get_closest_marker(name) for name in ("waits", "long")])
 
 
 def reason_to_leave_out(item: pytest.Item) -> str | None:

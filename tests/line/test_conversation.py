@@ -24,6 +24,7 @@ from phone_line.plan import Plan
 from phone_line.records import LAST_TURN, Answer, Call, Heard
 from phone_line.text import ENCODED, fit_say
 from phone_line.twiml import connection_overrides, render_reply
+from standins.examples import STEADY, as_many
 from standins.inside import ORIGIN
 from standins.lines import (
     BACKEND,
@@ -38,6 +39,7 @@ from standins.lines import (
     said,
     told,
 )
+from standins.rows import mostly_long
 from standins.sentences import say
 from standins.twiml import Problem, judge, parse
 
@@ -450,7 +452,7 @@ def everything(plan: Plan) -> Iterator[tuple[Call, Heard]]:
         yield from ((call, heard) for heard in ALL_HEARD + (ALL_ANSWERS if consulting else []))
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", mostly_long({name: name for name in LINES}, "menu", "backend"))
 def test_every_step_has_an_answer_to_everything(name: str) -> None:
     """Whatever is heard wherever, one turn later the caller hears words that Twilio accepts."""
     known = line_of(LINES[name])
@@ -484,7 +486,7 @@ def rendered(known: Line, after: Call, reply: Reply) -> str:
     return twiml
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", mostly_long({name: name for name in LINES}, "German"))
 def test_the_same_again_is_decided_the_same(name: str) -> None:
     """Nothing but the arguments decides: asked again, the answer is the same to the byte."""
     known, again = line_of(LINES[name]), line_of(LINES[name])
@@ -499,7 +501,7 @@ LINE_OF: Final = {name: line_of(env) for name, env in LINES.items()}
 TEXT: Final = st.text(max_size=300) | st.sampled_from(["yes", "no", "billing", "operator", "0"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(STEADY, max_examples=as_many(300))
 @given(
     name=st.sampled_from(sorted(LINES)),
     step=st.sampled_from(["", "reason", "menu", "listen", "connect", "voicemail"]) | TEXT,

@@ -23,6 +23,7 @@ import pytest
 from standins.backend import Backend, Pauses, Question, Reply, says, together
 from standins.call import NotNow, Phone
 from standins.inside import ORIGIN, TOKEN, Inside
+from standins.rows import mostly_long
 from standins.twilio_api import TwilioApi
 from standins.upstash import Command, Upstash
 from standins.webhooks import Answer, Fields
@@ -44,7 +45,12 @@ class Fault(NamedTuple):
 
 
 KINDS: Final = ("drop", "apply-then-drop", "502", "apply-then-empty")
-LENGTHS: Final = ((1, 0.0), (2, 0.0), (0, 1.2))
+LENGTHS: Final = {"once": (1, 0.0), "twice": (2, 0.0), "for a second": (0, 1.2)}
+STORMS: Final = {
+    f"{length}-{way}": (*LENGTHS[length], way == "pushing")
+    for length in LENGTHS
+    for way in ("looking", "pushing")
+}
 PLACES: Final = 8  # commands of the undisturbed call, from the caller's words to the answer
 
 
@@ -128,8 +134,7 @@ def judge_story(story: Story, backend: Backend) -> str:
     return ""
 
 
-@pytest.mark.parametrize("pushing", [False, True], ids=["looking", "pushing"])
-@pytest.mark.parametrize(("times", "seconds"), LENGTHS, ids=["once", "twice", "for a second"])
+@pytest.mark.parametrize(("times", "seconds", "pushing"), mostly_long(STORMS, "once-pushing"))
 def test_redis_fails_at_any_command_of_a_held_call(
     upstash: Upstash, times: int, seconds: float, *, pushing: bool
 ) -> None:

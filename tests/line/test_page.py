@@ -370,6 +370,7 @@ def test_a_browser_shows_the_call(
     assert page.tags.count("li") == 7
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 @pytest.mark.xdist_group("browser")
 def test_a_browser_applies_the_style(
@@ -383,6 +384,7 @@ def test_a_browser_applies_the_style(
     assert sum(column) > 20
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 @pytest.mark.xdist_group("browser")
 def test_a_browser_shows_it_in_the_dark(

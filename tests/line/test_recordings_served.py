@@ -182,6 +182,7 @@ def test_a_browser_plays_and_seeks(
     assert any(asked.range.startswith("bytes=") for asked in media.asked)
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 def test_a_browser_opens_a_link(instance: Served, chromium: str, tmp_path: Path) -> None:
     """One tap on the link: the browser shows its own player, and no download."""

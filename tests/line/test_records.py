@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phone_line.records import DEFAULTS, Record, read_turn, write_record
+from standins.examples import STEADY, as_many
 from standins.inside import (
     ORIGIN,
     Inside,
@@ -33,7 +34,7 @@ from standins.upstash import Upstash
 SAVED: Final = sorted(Path(__file__).parents[1].glob("records/*.json"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(STEADY, max_examples=as_many(200))
 @given(
     turn=st.integers(0, 100),
     misses=st.integers(0, 3),

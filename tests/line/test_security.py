@@ -35,6 +35,7 @@ from standins.call import Phone
 from standins.inside import FORM, ORIGIN, TOKEN, Inside
 from standins.instance import Instance
 from standins.lines import HOOK
+from standins.rows import mostly_long
 from standins.sentences import in_twiml
 from standins.twiml import judge
 from standins.upstash import Upstash
@@ -211,6 +212,13 @@ EVERY_FIELD: Final = (
     *("RecordingUrl", "ErrorUrl", "Number", "to", "FORWARD_TO", "DialBridged", "CallStatus"),
 )
 STEPS: Final = ("menu", "connect", "operator", "to_billing", "to_sales", "voicemail", "", "think")
+STRANGERS: Final[dict[str, object]] = {
+    "a number": PREMIUM,
+    "a name": "nobody",
+    "a list": [PREMIUM],
+    "an object": {"number": PREMIUM},
+    "a figure": 5,
+}
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +226,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Inside:
     return Inside({**MENU, "STATE_FILE": str(tmp_path_factory.mktemp("fraud") / "calls")})
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("number", mostly_long({n: n for n in NUMBERS}, PREMIUM))
 def test_no_field_of_a_webhook_is_dialled(asked: Inside, number: str) -> None:
     """A number in any field, spoken or keyed or claimed, leads to nobody but configured ones."""
     found = set()
@@ -267,7 +275,7 @@ def test_a_backend_cannot_have_other_numbers_dialled(upstash: Upstash, to: str) 
         assert "<Sip" not in twiml
 
 
-@pytest.mark.parametrize("to", [PREMIUM, "nobody", [PREMIUM], {"number": PREMIUM}, 5])
+@pytest.mark.parametrize("to", mostly_long(STRANGERS, "a number", "a list"))
 def test_an_answer_that_names_a_stranger_is_not_used(upstash: Upstash, to: object) -> None:
     """The transfer that a backend asks for is not made; the caller waits, and gets a person."""
     wish = Reply(json.dumps({"say": "Connecting.", "then": "transfer", "to": to}).encode())

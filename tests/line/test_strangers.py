@@ -42,6 +42,7 @@ from phone_line.reception import (
 from standins.backend import ORIGIN, Backend, Caller, Question, Reply, says, until
 from standins.inside import FORM, TOKEN
 from standins.instance import ROOT, Instance, free_port
+from standins.rows import mostly_long
 from standins.upstash import Upstash
 from standins.webhooks import sign
 
@@ -82,7 +83,9 @@ class Started(Instance):
         return self
 
 
-@pytest.fixture(scope="module", params=[*STARTS.values()], ids=[*STARTS])
+@pytest.fixture(
+    scope="module", params=mostly_long({k: (v,) for k, v in STARTS.items()}, "python -m main")
+)
 def line(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Instance]:
@@ -487,6 +490,7 @@ def test_numbers_that_are_none_keep_no_line_from_starting(tmp_path: Path) -> Non
     assert [name for name in wrong if name not in str(report["problems"])] == []
 
 
+@pytest.mark.long
 def test_every_worker_gives_its_questions_back(upstash: Upstash) -> None:
     """A stop reaches each worker: what any of them has claimed is free at once."""
     ready = threading.Event()

@@ -16,6 +16,7 @@ import sys
 import time
 import tomllib
 import urllib.request
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -231,10 +232,16 @@ def test_the_readme_has_commands_that_can_be_pasted(ending: str) -> None:
     assert [line for line in lines if line.startswith("python3 -m venv") and line.endswith(ending)]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_test_states_a_behaviour(path: Path) -> None:
     """Every module opens with a docstring; every test has one sentence on one line."""
-    module = ast.parse(path.read_text(encoding="utf-8"))
+    module = parsed(path)
     assert ast.get_docstring(module)
     functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef)]
     said = {f.name: ast.get_docstring(f) or "" for f in functions if f.name.startswith("test_")}
@@ -244,7 +251,7 @@ def test_every_test_states_a_behaviour(path: Path) -> None:
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_test_is_left_out_or_mocked(path: Path) -> None:
     """No test is skipped or expected to fail, and nothing is mocked: stand-ins are servers."""
-    module = ast.parse(path.read_text(encoding="utf-8"))
+    module = parsed(path)
     used = {node.attr for node in ast.walk(module) if isinstance(node, ast.Attribute)}
     used |= {str(node.module) for node in ast.walk(module) if isinstance(node, ast.ImportFrom)}
     used |= {

@@ -168,6 +168,7 @@ def test_the_quickest_tests_come_first() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.waits
 def test_a_harmless_change_survives() -> None:
     """Tests that notice nothing catch nothing, and neither do tests that are not there."""
     assert not sabotage.judge_sabotage(HARMLESS).caught
@@ -176,6 +177,7 @@ def test_a_harmless_change_survives() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.waits
 def test_some_sabotages_are_caught(tmp_path: Path) -> None:
     """The tests pass on an untouched copy, and fail on a copy with any of these places broken."""
     chosen = [BY_NAME[name] for name in SOME]
@@ -183,6 +185,7 @@ def test_some_sabotages_are_caught(tmp_path: Path) -> None:
     assert sabotage.count_caught(chosen, tree, at_once=2) == len(chosen)
 
 
+@pytest.mark.long
 def test_the_command_says_who_survived(capsys: pytest.CaptureFixture[str]) -> None:
     """One line for each sabotage with the test that caught it; an unknown name is wrong usage."""
     assert sabotage.main(["--only", "the log has words"]) == 0
