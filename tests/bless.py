@@ -13,6 +13,7 @@ A transcript that README.md quotes is taken over there, too.
 
 import argparse
 import io
+import re
 import sys
 import tempfile
 import time
@@ -146,7 +147,12 @@ def kept(heard: Sequence[str], before: Sequence[str]) -> Iterator[str]:
     heard, before = told_last(heard), told_last(before)
     for place, said in enumerate(heard):
         old = before[place] if place < len(before) else ""
-        yield old if fits(old, said) else said
+        yield old if fits(old, said) else without_signature(said)
+
+
+def without_signature(said: str) -> str:
+    """The line as it can be kept: the link to a message is another one each time it is written."""
+    return re.sub(r"(https://\S+/recordings/)\S+.*", r"\1 ...", said)
 
 
 def told_last(lines: Iterable[str]) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from standins.backend import slow_backend
 from standins.inside import ORIGIN, Inside, judged, stored, webhook
+from standins.sentences import say
 from standins.upstash import Upstash, once
 from standins.webhooks import Answer
 
@@ -90,7 +91,7 @@ def test_a_call_has_an_end(file: Path) -> None:
     assert phone.state == "record"
     phone.leave_message()
     assert phone.state == "ended"
-    assert "Goodbye" in phone.heard[-1]
+    assert phone.heard[-1] == say("message_taken")
     assert phone.broken == []
 
 
