@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -21,6 +22,7 @@ from phone import arguments
 from standins.call import Phone
 from standins.canned import TOKEN, Canned, Reply, voicemail
 from standins.instance import ROOT, SETTINGS
+from standins.rows import mostly_long
 from standins.sentences import in_twiml, say
 from standins.transcript import run_script
 
@@ -573,7 +575,10 @@ def test_a_bug_of_the_own_function_is_told_with_its_cause(tmp_path: Path) -> Non
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("program", ["phone.py", "live.py", "chaos.py", "conftest.py"])
+PROGRAMS: Final = ("phone.py", "live.py", "chaos.py", "conftest.py")
+
+
+@pytest.mark.parametrize("program", mostly_long({name: name for name in PROGRAMS}, "phone.py"))
 def test_an_older_python_is_told_which_one_is_needed(program: str) -> None:
     """Not an ImportError from somewhere inside: a sentence, and status 1."""
     code = (
