@@ -28,8 +28,9 @@ from phone_line.cells import (
 )
 from phone_line.sqlite import SQLite
 from phone_line.upstash import Upstash
+from standins.redis_server import FakeRedis, RedisServer
 from standins.rows import mostly_long
-from standins.upstash import Command, FakeRedis, RedisServer
+from standins.upstash import Command
 from standins.upstash import Upstash as StandIn
 
 Open = Callable[[], Cells]

@@ -17,7 +17,9 @@ from upstash_redis import Redis
 from upstash_redis.errors import UpstashError
 
 from standins.instance import ROOT
-from standins.upstash import FakeRedis, RedisServer, Upstash, keys_of, once, server
+from standins.redis_server import FakeRedis, RedisServer, server
+from standins.upstash import Upstash, once
+from standins.upstash_faults import keys_of
 
 Client = Callable[..., Redis]
 CELL = ["SET", "cell", "mine", "NX", "GET", "EX", "60"]
@@ -535,8 +537,10 @@ def test_the_controls_want_the_token_too(upstash: Upstash) -> None:
 
 def test_it_runs_from_the_command_line() -> None:
     """It prints the two variables that a client needs, serves, and ends cleanly when told to."""
-    program = [sys.executable, str(ROOT / "tests/standins/upstash.py"), "--token", "t0ken"]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+    program = [sys.executable, "-m", "standins.upstash", "--token", "t0ken"]
+    with subprocess.Popen(
+        program, cwd=ROOT / "tests", stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         lines = [process.stdout.readline().removeprefix("export ").strip() for _ in range(2)]
         settings = dict(line.split("=", 1) for line in lines)
