@@ -93,7 +93,7 @@ def play(call: Transcript, phone: Phone, pool: Pool) -> None:
 
 @pytest.mark.parametrize(
     ("path", "store"),
-    mostly_long(DEATHS, "instance_killed-redis", "instance_killed_in_whisper-file"),
+    mostly_long(DEATHS, "instance_killed_in_whisper-redis", "instance_killed_in_whisper-file"),
 )
 def test_call_survives_kill_9(path: Path, store: str, upstash: Upstash, tmp_path: Path) -> None:
     """A real process, killed with -9 in mid-call and started afresh, says what was settled."""

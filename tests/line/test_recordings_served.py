@@ -24,6 +24,7 @@ from standins.call import Phone
 from standins.inside import TOKEN
 from standins.instance import ROOT, Instance, free_port
 from standins.media import RECORDING, Fault, Media, silence
+from standins.rows import mostly_long
 from standins.timing import LATE
 
 MINUTE: Final = silence(60)
@@ -117,7 +118,7 @@ def test_slow_readers_keep_no_caller_waiting(instance: Served, media: Media) -> 
         assert until(lambda: get(instance, link())[0] == 200, 5 * PATIENCE)
 
 
-@pytest.mark.parametrize("fault", ["cut", "drip"])
+@pytest.mark.parametrize("fault", mostly_long({"cut": "cut", "drip": "drip"}, "cut"))
 def test_a_browser_sees_that_a_recording_broke_off(
     instance: Served, media: Media, fault: Fault
 ) -> None:

@@ -55,6 +55,7 @@ STARTS: Final = {
     "python -m main": ("-m", "main"),
     "functions-framework": ("-m", "functions_framework", "--target=handler"),
 }
+WAYS: Final = {name: (command,) for name, command in STARTS.items()}  # as rows of a test
 HEALTH: Final = b"GET /healthz HTTP/1.1\r\nHost: line.example\r\n\r\n"
 LAST_HEALTH: Final = b"GET /healthz HTTP/1.1\r\nHost: line.example\r\nConnection: close\r\n\r\n"
 POST: Final = b"POST /voice/inbound HTTP/1.1\r\nHost: line.example\r\n"
@@ -83,9 +84,7 @@ class Started(Instance):
         return self
 
 
-@pytest.fixture(
-    scope="module", params=mostly_long({k: (v,) for k, v in STARTS.items()}, "python -m main")
-)
+@pytest.fixture(scope="module", params=mostly_long(WAYS, "python -m main"))
 def line(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Instance]:
@@ -441,9 +440,10 @@ def test_debug_that_is_off_is_nobodys_business(tmp_path: Path, value: str) -> No
         assert "DEBUG" not in line.output()
 
 
-@pytest.mark.parametrize(
-    ("more", "arguments"), [({"DEBUG": "1"}, []), ({}, ["--debug"])], ids=["variable", "option"]
-)
+DEBUG: Final = {"variable": ({"DEBUG": "1"}, []), "option": ({}, ["--debug"])}
+
+
+@pytest.mark.parametrize(("more", "arguments"), mostly_long(DEBUG, "variable"))
 def test_debug_keeps_the_frameworks_own_command_from_starting(
     tmp_path: Path, more: dict[str, str], arguments: list[str]
 ) -> None:
@@ -471,7 +471,7 @@ def workers_of(line: Instance) -> set[int]:
 
 
 @pytest.mark.needs("ps")
-@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("start", mostly_long(WAYS, "python -m main"))
 def test_several_workers_are_one_line(tmp_path: Path, start: Sequence[str]) -> None:
     """With WORKERS=2 two processes answer; one that dies is replaced, and nobody waits for it."""
     with Started(start, {**settings(tmp_path), "WORKERS": "2"}) as line:

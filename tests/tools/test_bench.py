@@ -88,7 +88,7 @@ def test_the_line_is_compiled_as_the_build_does_it(tmp_path: Path) -> None:
 THERE: Final = {"none": [], "node": ["node"], "npm": ["npm"], "both": ["node", "npm"]}
 
 
-@pytest.mark.parametrize("there", mostly_long(THERE, "both"))
+@pytest.mark.parametrize("there", mostly_long(THERE))
 def test_without_node_or_its_registry_a_row_is_left_out(
     there: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
