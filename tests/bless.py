@@ -129,12 +129,12 @@ def is_told(lines: Iterable[str]) -> bool:
 
 
 def said_since(phone: Phone, told: int) -> list[str]:
-    """What the line said and did since so many events of a call."""
+    """The words and deeds of the line since so many events of a call."""
     return [event for event in phone.transcript[told:] if event.startswith(OURS)]
 
 
 def said_next(lines: Iterable[str]) -> list[str]:
-    """What the line says in a transcript before anybody else does anything."""
+    """The next words of the line in a transcript, before anybody else does anything."""
     found = []
     for line in lines:
         if line.startswith(OURS):
@@ -145,7 +145,7 @@ def said_next(lines: Iterable[str]) -> list[str]:
 
 
 def kept(heard: Sequence[str], before: Sequence[str]) -> Iterator[str]:
-    """What was heard; as it stood before where that still fits, as "line: Hello ..." may."""
+    """The words that were heard; as they stood before where that fits, as "line: Hello ..." may."""
     heard, before = told_last(heard), told_last(before)
     for place, said in enumerate(heard):
         old = before[place] if place < len(before) else ""

@@ -1,4 +1,4 @@
-"""What many tests of the line begin with: a line with a person behind it, its file, its log."""
+"""The line with a person behind it, its file and its log: many tests begin with them."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def warnings_anew() -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the embedded store of a test lives."""
+    """The file of a test's embedded store."""
     return tmp_path / "calls"
 
 

@@ -33,7 +33,7 @@ LINE: Final = {
 
 
 def answer_question(line: main.PhoneLine, speech: str) -> Record:
-    """What a caller then hears: the answer of the first attempt, or the line's own after the last.
+    """The words for the caller: the answer of the first attempt, or the line's own after the last.
 
     A worker does the same, with pauses between attempts.
     """
@@ -53,7 +53,7 @@ def dialled(record: Record) -> set[str]:
 
 
 def broken_rules(record: Record) -> list[Problem]:
-    """What Twilio would not take of an answer."""
+    """The parts of an answer that Twilio would not take."""
     return [problem for problem in judge(record.twiml, ORIGIN) if problem.broken]
 
 

@@ -32,7 +32,7 @@ DEATHS: Final = {f"{path.stem}-{store}": (path, store) for path in DEADLY for st
 
 @pytest.fixture(scope="module")
 def sink() -> Iterator[Sink]:
-    """Where owners are told, in the calls that say so."""
+    """The sink where owners are told, in the calls that say so."""
     with Sink() as sink:
         yield sink
 

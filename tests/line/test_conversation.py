@@ -1,4 +1,4 @@
-"""What is decided, and how it is rendered: plain values in, plain values out.
+"""Decisions, and the TwiML of them: plain values in, plain values out.
 
 The first table reads as situation, what the caller does, what the caller hears. The rest holds for
 everything at once: each step of every line, with whatever a webhook may bring, has an answer in

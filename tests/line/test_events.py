@@ -1,4 +1,4 @@
-"""What the backend is told of messages and of the end of a call: at least once, whatever fails."""
+"""Events for the backend, messages and the ends of calls: at least once, whatever fails."""
 
 import threading
 from base64 import b64encode

@@ -36,7 +36,7 @@ LONGEST: Final = 12  # looks: more is for ever
 
 
 class Fault(NamedTuple):
-    """What happens at the n-th command of a call, and for how long."""
+    """A fault at the n-th command of a call, and for how long."""
 
     place: int
     kind: str
@@ -118,7 +118,7 @@ def play(story: Story) -> None:
 
 
 def judge_story(story: Story, backend: Backend) -> str:
-    """What was wrong with a call; nothing if all promises were kept."""
+    """The broken promise of a call; nothing if all were kept."""
     heard = story.phone.transcript
     asked = [q for q in tuple(backend.questions) if q.body["call_sid"] == story.phone.call_sid]
     first = [q for q in asked if q.heard == "a ticket"]

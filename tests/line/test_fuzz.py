@@ -167,7 +167,7 @@ def nonsense(dice: random.Random) -> list[tuple[str, str]]:
 
 
 def target(dice: random.Random) -> str:
-    """Where a webhook of any turn may go, with whatever stands in its query."""
+    """A target for a webhook of any turn, with whatever stands in its query."""
     value = quote(dice.choice(VALUES)[:200])
     step = dice.choice(("reason", "menu", "connect", "voicemail"))
     choices = (
@@ -185,7 +185,7 @@ def target(dice: random.Random) -> str:
 
 
 def exchange(instance: Instance, sent: bytes) -> bytes:
-    """What comes back for these bytes until the connection ends, or nothing more comes."""
+    """The bytes that come back for these until the connection ends, or nothing more comes."""
     with socket.create_connection(("127.0.0.1", instance.port), timeout=5) as wire:
         came = b""
         with suppress(OSError):
@@ -228,7 +228,7 @@ def held_to_the_rules(answer: bytes, sent: bytes) -> int:
 
 
 def still_well(instance: Instance) -> bool:
-    """Whether the process answers as on its first day."""
+    """Tells if the process answers as on its first day."""
     connection = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=10)
     connection.request("GET", "/healthz")
     response = connection.getresponse()
@@ -238,7 +238,7 @@ def still_well(instance: Instance) -> bool:
 
 
 def memory(instance: Instance) -> int:
-    """What all processes of the instance hold in memory, in kilobytes."""
+    """The memory of all processes of the instance, in kilobytes."""
     command = ["ps", "-A", "-o", "pgid=", "-o", "rss="]
     rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     sizes = [int(size) for group, size in map(str.split, rows) if int(group) == instance.pid]

@@ -1,4 +1,4 @@
-"""What the owner is told at NOTIFY_URL: messages and missed calls, whatever fails."""
+"""Notices for the owner at NOTIFY_URL: messages and missed calls, whatever fails."""
 
 import re
 import time
@@ -40,7 +40,7 @@ FIELDS: Final = [
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    """Where the owner is told."""
+    """The sink where the owner is told."""
     with Sink() as sink:
         yield sink
 
@@ -67,7 +67,7 @@ def leave_message(phone: Phone) -> Phone:
 
 
 def told(sink: Sink, phone: Phone, count: int = 1) -> list[Notice]:
-    """What was told about a call, as soon as there is so much of it; nothing comes after it."""
+    """The notices about a call, as soon as there are so many; nothing comes after them."""
     assert until(lambda: len(sink.taken(phone.call_sid)) >= count, 5)
     time.sleep(0.05)
     return sink.taken(phone.call_sid)

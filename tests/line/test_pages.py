@@ -202,7 +202,7 @@ def test_a_call_says_how_it_ended() -> None:
 
 
 def test_a_call_counts_its_answers() -> None:
-    """How many answers, and the slowest of them."""
+    """The number of answers, and the slowest of them."""
     assert "1 answer, the slowest in 12 ms" in read_call().lines()
     page = read_call(a_turn(), a_turn(ms=90), a_turn())
     assert "3 answers, the slowest in 90 ms" in page.lines()

@@ -78,7 +78,7 @@ def link() -> str:
 
 
 def get(instance: Instance, target: str, **headers: str) -> tuple[int, bytes]:
-    """What a client gets; an IncompleteRead if that is not all."""
+    """The body that a client gets; an IncompleteRead if that is not all."""
     with closing(HTTPConnection("127.0.0.1", instance.port, timeout=20)) as client:
         client.request("GET", target, headers=headers)
         answer = client.getresponse()

@@ -1,4 +1,4 @@
-"""What a caller hears, and what is kept, when Redis is slow, down, forgetful or wrong."""
+"""Redis is slow, down, forgetful or wrong: the caller's words, and the cells that are kept."""
 
 import threading
 import time

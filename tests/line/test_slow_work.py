@@ -70,13 +70,13 @@ def on_a(*instances: Instance, api: TwilioApi | None = None, paused: bool = True
 
 
 def cell(upstash: Upstash, caller: Caller, name: str) -> str | None:
-    """What stands in one of the call's cells."""
+    """The value in one of the call's cells."""
     value = upstash.quietly(["GET", f"call:{caller.call_sid}:{name}"])[0]
     return value.decode() if isinstance(value, bytes) else None
 
 
 def errors(instance: Instance, caller: Caller) -> list[str]:
-    """What the instance logged as wrong about a call."""
+    """The errors that the instance logged about a call."""
     entries = [e for e in instance.log() if e.get("call") == caller.call_sid]
     return [str(entry["message"]) for entry in entries if entry["level"] == "error"]
 
@@ -297,7 +297,7 @@ def wait_two_minutes() -> dict[str, Caller]:
 
 
 class Scenes:
-    """What takes long and needs no other test's services, played at once, from the first need."""
+    """Calls that take long and need no other test's services, played at once at the first need."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.payment = pool.submit(pay_for_twelve_seconds)
@@ -567,7 +567,7 @@ class Meeting:
         upstash.before, upstash.after = self.before, self.after
 
     def writer(self, command: Command) -> str | None:
-        """Who writes the cell with this command, if it is one of the two."""
+        """The writer of the cell with this command, if it is one of the two."""
         if command[0] != "SET" or command[1] != self.key:
             return None
         return next((word for word in self.came if command[2].startswith(word)), None)
@@ -587,7 +587,7 @@ class Meeting:
 
     @property
     def happened(self) -> bool:
-        """Whether both came."""
+        """True once both came."""
         return all(event.is_set() for event in self.came.values())
 
 
@@ -608,7 +608,7 @@ class NearMiss:
 
     @property
     def happened(self) -> bool:
-        """Whether the look was overtaken."""
+        """True once the look was overtaken."""
         return self.pushing.is_set()
 
 

@@ -175,7 +175,7 @@ ODD: Final = st.sampled_from(["no base64!", "////", "b", 1.5, {"a": 1}, True])
 
 
 def read_as_client(reply: Any) -> Any:  # noqa: ANN401 # JSON
-    """What the client makes of a reply, or which kind of error."""
+    """The result that the client reads in a reply, or its kind of error."""
     try:
         return format_response(reply, "base64")
     except Exception:  # whichever
@@ -183,7 +183,7 @@ def read_as_client(reply: Any) -> Any:  # noqa: ANN401 # JSON
 
 
 def read_as_here(reply: Any) -> Any:  # noqa: ANN401 # JSON
-    """What the line makes of it."""
+    """The result that the line reads in it."""
     try:
         return read_result(HttpAnswer(200, {}, json.dumps(reply).encode()))
     except Exception:  # whichever

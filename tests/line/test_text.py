@@ -227,7 +227,7 @@ def test_a_number_is_masked_however_it_is_written(phone: str, masked: str) -> No
 
 
 def shown_digits(text: str) -> int:
-    """How many digits of any script stand in a text."""
+    """The number of digits of any script in a text."""
     return len(re.findall(r"\d", text))
 
 

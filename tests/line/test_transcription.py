@@ -28,7 +28,7 @@ WORDS: Final = "Hello, this is Sam. Please call me back."
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    """Where the owner is told."""
+    """The sink where the owner is told."""
     with Sink() as sink:
         yield sink
 
@@ -60,7 +60,7 @@ def verb_of(phone: Phone) -> Element:
 
 
 def target(url: str) -> str:
-    """What Twilio asks for, when it is given a URL."""
+    """The request that Twilio makes when it is given a URL."""
     return urldefrag(urljoin("/voice/process", url)).url
 
 

@@ -102,7 +102,7 @@ class RedisServer:
 
 
 class FakeRedis:
-    """What stands in for redis-server on a machine without one: the package fakeredis."""
+    """A stand-in for redis-server on a machine without one: the package fakeredis."""
 
     address: Address
 

@@ -1,4 +1,4 @@
-"""What callers hear, by name: a test that expects a sentence takes it from here, and quotes none.
+"""The line's sentences, by name: a test that expects one takes it from here, and quotes none.
 
     say("not_heard")                              # "I am sorry, I did not hear you."
     say("did_you_say", "de", name="billing")      # "Meinten Sie billing? ..."

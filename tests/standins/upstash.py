@@ -169,7 +169,7 @@ class Upstash:
             self.flush()
 
     def report(self) -> dict[str, object]:
-        """What `GET /_control` tells."""
+        """The answer to `GET /_control`."""
         with self._lock:
             names = Counter(command[0].upper() for command in self.commands)
         return {

@@ -92,7 +92,7 @@ class Wire(StreamRequestHandler):
 
 
 class Door(ThreadingTCPServer):
-    """Where clients come in; it only ever listens on this machine."""
+    """The server for clients; it only ever listens on this machine."""
 
     allow_reuse_address = True
     daemon_threads = True

@@ -1,4 +1,4 @@
-"""How code is broken: at a place that was named, or where nobody chose to.
+"""Breaks code at a place that was named, or where nobody chose to.
 
 A named place is a function and a pattern in it (`break_text`). The pattern is compared token by
 token, so blanks, line breaks, comments and the comma that a formatter adds make no difference: a
@@ -123,7 +123,7 @@ def find_wounds(path: str, text: str) -> list[Wound]:
 
 
 def quiet_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """What no test could notice: annotations, docstrings, messages of errors and of the log.
+    """Parts that no test could notice: annotations, docstrings, messages of errors and of the log.
 
     And what stands in an f-string, whose places `ast` does not know before Python 3.12.
     """

@@ -1,4 +1,4 @@
-"""What the tests of the phone begin with: a server with fixed answers."""
+"""The server with fixed answers that the tests of the phone begin with."""
 
 from collections.abc import Iterator
 

@@ -63,7 +63,7 @@ TRAPS: Final = (
 
 
 def text_of(path: str) -> str:
-    """What a file of the repository says."""
+    """The text of a file of the repository."""
     return (ROOT / path).read_text(encoding="utf-8")
 
 

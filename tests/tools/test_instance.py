@@ -12,7 +12,7 @@ from standins.webhooks import Failed, http_deliver
 
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, str]:
-    """What a function needs to start."""
+    """The settings that a function needs to start."""
     state = str(tmp_path / "calls.sqlite3")
     return {"TWILIO_AUTH_TOKEN": TOKEN, "STATE_FILE": state, "FORWARD_TO": "+15550100099"}
 

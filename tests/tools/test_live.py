@@ -1,4 +1,4 @@
-"""What live.py finds at a line that is well, and at one with each mistake that a deploy can make.
+"""The findings of live.py at a line that is well, and at one with each mistake of a deploy.
 
 The line is a real process, its Redis the stand-in of upstash.py, and Twilio's REST APIs those of
 twilio_account.py. Every mistake is made alone; it must be found, and nothing else.
@@ -86,12 +86,12 @@ def look_and(
 
 
 def changes(findings: list[Finding]) -> list[str]:
-    """What is to be changed, each with its advice."""
+    """The findings that are to be changed, each with its advice."""
     return [f"{each.seen} > {each.advice}" for each in findings if each.level == "CHANGE"]
 
 
 def notes(findings: list[Finding]) -> list[str]:
-    """What should be known, each with its advice."""
+    """The findings that should be known, each with its advice."""
     return [f"{each.seen} > {each.advice}" for each in findings if each.level == "note"]
 
 
@@ -215,7 +215,7 @@ def test_a_mistake_in_the_number_is_found(
 def look_at_number(
     twilio: TwilioAccount, url: str, chosen: str = NUMBER, token: str = TOKEN
 ) -> list[Finding]:
-    """What is found at Twilio alone."""
+    """The findings at Twilio alone."""
     account = Account(ACCOUNT, (ACCOUNT, token), twilio.url)
     return list(at_number.check_number(account, chosen, url, OVERRIDES))
 

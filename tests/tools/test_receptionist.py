@@ -33,7 +33,7 @@ def call_pizzeria(
 
 
 def events(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What happened in the call, without comments."""
+    """The events of the call, without comments."""
     return [event for event in done.stdout.splitlines() if not event.startswith("#")]
 
 

@@ -61,7 +61,7 @@ class Deployed:
         self.twilio.speed = self.speed = speed
 
     def find(self, *given: str, **env: str) -> list[Finding]:
-        """What live.py --ring finds, with an owner who agrees."""
+        """The findings of live.py --ring, with an owner who agrees."""
         fixed = ("--api", self.twilio.url, "--speed", str(self.speed), "--ring", SECOND)
         settings = self.env | env
         options = live.read_arguments([self.line.url, *fixed, *given], settings)
@@ -122,7 +122,7 @@ def deploy(serve: Serve) -> Iterator[Deploy]:
 
 
 def changes(findings: list[Finding]) -> list[str]:
-    """What is to be changed."""
+    """The findings that are to be changed."""
     return [each.seen for each in findings if each.level == "CHANGE"]
 
 
@@ -245,7 +245,7 @@ def test_a_language_is_chosen_first(deploy: Deploy) -> None:
 
 @pytest.mark.long
 def test_a_hold_is_told_of(deploy: Deploy) -> None:
-    """How long the backend took, and how often the caller was told to wait."""
+    """The seconds of the backend are told, and how often the caller was told to wait."""
     with Backend(lambda _: says("Booked.")) as backend:
         here = deploy(BACKEND_URL=backend.url)
         findings, answers = here.try_script("hold")
