@@ -31,7 +31,7 @@ SILENCE: Final = None  # in a script: never answer
 
 
 class Scripted:
-    """A server that answers each request with the next piece of a script; none are left: silence."""
+    """A server that answers each request with the next piece of a script, and then with silence."""
 
     def __init__(self, script: list[bytes | None], tls: ssl.SSLContext | None = None) -> None:
         self.script, self.tls = script, tls
