@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-import standins.inside  # noqa: F401 # it loads main.py without the log's word on missing settings
 from standins.upstash import Upstash
 
 

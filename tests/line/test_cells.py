@@ -29,7 +29,7 @@ from phone_line.cells import (
 from phone_line.sqlite import SQLite
 from phone_line.upstash import Upstash
 from standins.redis_server import FakeRedis, RedisServer
-from standins.rows import mostly_long
+from standins.rows import long_beside, mostly_long
 from standins.upstash import Command
 from standins.upstash import Upstash as StandIn
 
@@ -54,7 +54,10 @@ def cells_in(store: Store, seconds: float = 5) -> Cells:
 REDIS: Final = pytest.param("redis", marks=pytest.mark.needs("redis-server"))
 
 
-@pytest.fixture(scope="module", params=["file", REDIS, "fakeredis"])
+FAKE: Final = pytest.param("fakeredis", marks=long_beside("redis-server"))
+
+
+@pytest.fixture(scope="module", params=["file", REDIS, FAKE])
 def open_cells(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Open]:

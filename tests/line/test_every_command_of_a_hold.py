@@ -107,14 +107,20 @@ def play(story: Story) -> None:
     phone.ring()
     story.listening = True
     phone.say("a ticket")
-    for _ in range(LONGEST):
-        if phone.state not in ("hold", "playing"):
-            break
-        with suppress(NotNow):  # fetched out of the hold just now
-            phone.wait()
+    stay_on_hold(phone)
     story.listening = False
     if phone.state == "gather":
         phone.say("thanks")
+        stay_on_hold(phone)  # not even a busy machine loses an answer
+
+
+def stay_on_hold(phone: Phone) -> None:
+    """Come back to look as often as it makes sense."""
+    for _ in range(LONGEST):
+        if phone.state not in ("hold", "playing"):
+            return
+        with suppress(NotNow):  # fetched out of the hold just now
+            phone.wait()
 
 
 def judge_story(story: Story, backend: Backend) -> str:

@@ -3,7 +3,8 @@
 @pytest.mark.parametrize("name", mostly_long({name: name for name in LINES}, "menu"))
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from shutil import which
 from typing import Any
 
 import pytest
@@ -21,3 +22,17 @@ def mostly_long(rows: Mapping[str, object], *quick: str) -> list[Any]:
         marks = () if name in quick else pytest.mark.long
         found.append(pytest.param(*values, id=name, marks=marks))
     return found
+
+
+def first_quick(rows: Iterable[object]) -> list[Any]:
+    """The same rows, for `parametrize`, of which the first is quick and all others are `long`."""
+    found = []
+    for nth, row in enumerate(rows):
+        values = row if isinstance(row, tuple) else (row,)
+        found.append(pytest.param(*values, marks=pytest.mark.long if nth else ()))
+    return found
+
+
+def long_beside(program: str) -> pytest.MarkDecorator | tuple[()]:
+    """The mark of rows that stand in for a program: they are `long` where it is installed."""
+    return pytest.mark.long if which(program) else ()

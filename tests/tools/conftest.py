@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import standins.inside  # noqa: F401 # it loads main.py without the log's word on missing settings
 from standins.canned import Canned
 
 

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from standins.instance import ROOT
+from standins.rows import first_quick
 
 HERE: Final = ROOT / "tests"
 BROWSER: Final = "line/test_page.py::test_a_browser_applies_the_style"
@@ -49,7 +50,7 @@ def test_what_takes_long_is_left_out_and_said() -> None:
     assert "1 test was left out, they take long: python -m pytest --long" in run.stdout
 
 
-@pytest.mark.parametrize("asking", ["--long", "by name", "in CI"])
+@pytest.mark.parametrize("asking", first_quick(["by name", "--long", "in CI"]))
 def test_what_takes_long_is_run_when_asked_for(asking: str) -> None:
     """All of it by an option, one by its name, and everything in CI."""
     name = "::test_a_harmless_change_survives" if asking == "by name" else ""

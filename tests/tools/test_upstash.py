@@ -18,6 +18,7 @@ from upstash_redis.errors import UpstashError
 
 from standins.instance import ROOT
 from standins.redis_server import FakeRedis, RedisServer, server
+from standins.rows import long_beside
 from standins.upstash import Upstash, once
 from standins.upstash_faults import keys_of
 
@@ -26,7 +27,7 @@ CELL = ["SET", "cell", "mine", "NX", "GET", "EX", "60"]
 
 
 REAL = pytest.param(RedisServer, id="redis-server", marks=pytest.mark.needs("redis-server"))
-FAKE = pytest.param(FakeRedis, id="fakeredis")
+FAKE = pytest.param(FakeRedis, id="fakeredis", marks=long_beside("redis-server"))
 
 
 @pytest.fixture(scope="module", params=[REAL, FAKE])
