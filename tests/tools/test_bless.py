@@ -71,7 +71,7 @@ def run(tree: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def outcome_of(tree: Path, tests: Sequence[str], *options: str) -> subprocess.CompletedProcess[str]:
-    """Run tests in a tree, one after the other."""
+    """Run tests in a tree, one after the other unless the options say otherwise."""
     quiet = ("-m", "pytest", "-n0", "-x", "-q", "-p", "no:cacheprovider")
     return run(tree, *quiet, *options, *(f"tests/{test}" for test in tests))
 
@@ -151,7 +151,8 @@ def test_calls_that_fit_are_not_touched(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.waits  # it runs a large part of the tests itself, side by side
+@pytest.mark.timeout(1200)
 def test_whoever_changes_every_sentence_breaks_no_test(tree: Path) -> None:
     """Other words in every language: transcripts differ, are blessed, and everything is green."""
     assert change_every_sentence(tree) > 40 * len(LANGUAGES)
@@ -160,5 +161,5 @@ def test_whoever_changes_every_sentence_breaks_no_test(tree: Path) -> None:
     blessed = run(tree, "tests/bless.py")
     assert "changed: german.call\n" in blessed.stdout
     assert "changed: README.md\n" in blessed.stdout
-    done = outcome_of(tree, QUOTING)
+    done = outcome_of(tree, QUOTING, "-n4")
     assert done.returncode == 0, done.stdout[-3000:]
