@@ -82,9 +82,12 @@ def test_a_call_has_an_end(file: Path) -> None:
         phone = Inside(env).phone()
         phone.ring()
         turns = 0
-        while phone.state == "gather":
-            phone.say("a ticket")
-            turns += 1
+        while phone.state in ("gather", "hold"):
+            if phone.state == "hold":  # for a moment, on a busy machine
+                phone.wait()
+            else:
+                phone.say("a ticket")
+                turns += 1
     assert 90 < turns < 100
     assert phone.state == "dial"
     phone.callee("no-answer")
