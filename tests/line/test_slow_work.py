@@ -478,6 +478,7 @@ def test_callers_on_hold_leave_room_for_new_ones(upstash: Upstash, api: TwilioAp
         assert caller.phone.broken == []
 
 
+@pytest.mark.long
 def test_a_conversation_goes_on_as_long_as_the_backend_wants(upstash: Upstash) -> None:
     """Thirty questions and answers; the backend is told of the last twenty, in order."""
     with (

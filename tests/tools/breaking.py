@@ -14,6 +14,7 @@ import difflib
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -75,9 +76,15 @@ def compile_pattern(old: str) -> str:
     return "".join(parts)
 
 
+@cache
+def parse(text: str) -> ast.Module:
+    """The syntax of a file, in which many places are looked for."""
+    return ast.parse(text)
+
+
 def find_function(text: str, name: str) -> tuple[int, int]:
     """The offsets at which a function or class begins and ends. Raises ValueError without it."""
-    node: ast.AST = ast.parse(text)
+    node: ast.AST = parse(text)
     for part in filter(None, name.split(".")):
         inside = [each for each in ast.walk(node) if getattr(each, "name", "") == part]
         if not inside:

@@ -76,6 +76,7 @@ def test_contestants_have_what_production_has(tmp_path: Path) -> None:
     assert found.stdout.split() == ["True"] * 3 + ["False"] * 3
 
 
+@pytest.mark.long
 def test_the_line_is_compiled_as_the_build_does_it(tmp_path: Path) -> None:
     """What is measured as deployed has the bytecode of main.py and of all rooms of the package."""
     bench = Bench(tmp_path)
