@@ -23,7 +23,7 @@ as_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).enc
 
 _lock = threading.Lock()
 _dropped = 0  # lines since the last one that could be written
-_warned: dict[str, tuple[float, int]] = {}  # kind: when it was written last, how many came since
+warned: dict[str, tuple[float, int]] = {}  # kind: when it was written last, how many came since
 
 
 def write_log(level: str, message: str, **fields: object) -> None:
@@ -42,11 +42,11 @@ def warn_sparingly(kind: str, message: str, **fields: object) -> None:
     """Write a warning that anybody can cause: one a minute for each kind, with a count."""
     now = time.monotonic()
     with _lock:
-        last, count = _warned.get(kind, (0.0, 0))
+        last, count = warned.get(kind, (0.0, 0))
         if last and now - last < EVERY:
-            _warned[kind] = (last, count + 1)
+            warned[kind] = (last, count + 1)
             return
-        _warned[kind] = (now, 0)
+        warned[kind] = (now, 0)
     write_log("warning", message, **fields, since_the_last=count or None)
 
 

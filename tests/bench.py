@@ -1,4 +1,4 @@
-"""What a caller waits for and an owner pays for, measured: cold starts, webhooks, Redis, memory.
+"""Measures a caller's waits and an owner's costs: cold starts, webhooks, Redis, memory.
 
     python tests/bench.py                 # every row, about five minutes, a table
     python tests/bench.py --only cold     # one row alone; each figure names the command for its own
@@ -464,7 +464,7 @@ def exchange(connection: socket.socket, request: bytes) -> bytes:
 
 
 def whole(answer: bytes) -> bool:
-    """Whether all of an answer is there. Raises RuntimeError for one that is no success."""
+    """Tell whether all of an answer is there. Raises RuntimeError for one that is no success."""
     head, found, body = answer.partition(b"\r\n\r\n")
     if not found:
         return False
@@ -605,7 +605,7 @@ def written(figures: Sequence[Figure]) -> str:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: rounds of each kind, and calls in a round."""
+    """The size of a measurement: rounds of each kind, and calls in a round."""
 
     cold: int = 15
     warm: int = 9
@@ -625,7 +625,7 @@ class LeftOut(Exception):
 
 
 def production(folder: Path) -> Path:
-    """Where `python` has the packages of requirements.txt, and none of the tests' own."""
+    """The folder of a `python` with the packages of requirements.txt, and none of the tests'."""
     venv.create(folder)
     packages = next(folder.glob("lib/python*/site-packages"))
     waiting, known = (ROOT / "requirements.txt").read_text().splitlines(), set[str]()
@@ -769,7 +769,7 @@ def until_answered(server: Server) -> float:
 
 
 def imports(bench: Bench) -> list[Figure]:
-    """What a cold start imports, by module, as a share of the whole start (-X importtime)."""
+    """The imports of a cold start, by module, as a share of the whole start (-X importtime)."""
     shares: dict[str, list[float]] = {}
     with Redis() as redis:
         env = {"PYTHONPROFILEIMPORTTIME": "1", **redis.settings}

@@ -13,6 +13,7 @@ A transcript that README.md quotes is taken over there, too.
 
 import argparse
 import io
+import re
 import sys
 import tempfile
 import time
@@ -73,7 +74,9 @@ def blessed_text(text: str, *, anyhow: bool) -> str:
 
 def play_again(text: str) -> Iterator[str]:
     """The lines of a transcript, played anew; its comments and settings stay where they are."""
-    with tempfile.TemporaryDirectory(prefix="bless-") as folder, Sink() as sink:
+    # Whoever tells the owner may still write into the folder when the call is over.
+    folder_of_the_call = tempfile.TemporaryDirectory(prefix="bless-", ignore_cleanup_errors=True)
+    with folder_of_the_call as folder, Sink() as sink:
         pool = Pool(settings_of(Transcript(text), sink) | {"STATE_FILE": f"{folder}/calls"})
         phone = sink.follow(Phone(ORIGIN, token=TOKEN, deliver=pool.first))
         waiting = [line.strip() for line in text.splitlines()]
@@ -126,12 +129,12 @@ def is_told(lines: Iterable[str]) -> bool:
 
 
 def said_since(phone: Phone, told: int) -> list[str]:
-    """What the line said and did since so many events of a call."""
+    """The words and deeds of the line since so many events of a call."""
     return [event for event in phone.transcript[told:] if event.startswith(OURS)]
 
 
 def said_next(lines: Iterable[str]) -> list[str]:
-    """What the line says in a transcript before anybody else does anything."""
+    """The next words of the line in a transcript, before anybody else does anything."""
     found = []
     for line in lines:
         if line.startswith(OURS):
@@ -142,11 +145,16 @@ def said_next(lines: Iterable[str]) -> list[str]:
 
 
 def kept(heard: Sequence[str], before: Sequence[str]) -> Iterator[str]:
-    """What was heard; as it stood before where that still fits, as "line: Hello ..." may."""
+    """The words that were heard; as they stood before where that fits, as "line: Hello ..." may."""
     heard, before = told_last(heard), told_last(before)
     for place, said in enumerate(heard):
         old = before[place] if place < len(before) else ""
-        yield old if fits(old, said) else said
+        yield old if fits(old, said) else without_signature(said)
+
+
+def without_signature(said: str) -> str:
+    """The line as it can be kept: the link to a message is another one each time it is written."""
+    return re.sub(r"(https://\S+/recordings/)\S+.*", r"\1 ...", said)
 
 
 def told_last(lines: Iterable[str]) -> list[str]:

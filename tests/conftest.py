@@ -11,6 +11,7 @@ Where `CI` is set nothing is left out: a missing program is an error there.
 
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -45,6 +46,11 @@ LONG: Final = "they take long: python -m pytest --long"
 LEFT_OUT: Final = pytest.StashKey[Counter[str]]()  # why, and how to have them: how many tests
 IN_CI: Final = bool(os.environ.get("CI"))
 
+# Workers and the instances that tests start load the same files again and again: compiled once,
+# whatever PYTHONDONTWRITEBYTECODE says, the run takes two thirds of the processor's time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 # What is left out.
 
@@ -63,13 +69,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # what -k and -m do not want is not left out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests out, and begin with those that mostly wait, so that others run meanwhile."""
+    """Leave tests out; begin with those that mostly wait, and then with those that take long."""
     left_out = {item: why for item in items if (why := reason_to_leave_out(item))}
     config.stash[LEFT_OUT].update(left_out.values())
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+    items.sort(key=lambda item: [not item.get_closest_marker(name) for name in ("waits", "long")])
 
 
 def reason_to_leave_out(item: pytest.Item) -> str | None:
@@ -149,9 +155,6 @@ def redis() -> Iterator[Upstash]:
 @pytest.fixture
 def upstash(redis: Upstash) -> Iterator[Upstash]:
     """The stand-in, empty and in good health; healthy again afterwards."""
-    redis.flush()
-    redis.forget()
+    redis.start_afresh()
     yield redis
-    redis.fault, redis.before, redis.after = None, None, None
-    redis.latency = 0.0
-    redis.release()
+    redis.recover()

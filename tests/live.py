@@ -82,7 +82,7 @@ def check_all(
 
 
 def check_line(phone: Phone, url: str, patience: float) -> Generator[Finding, None, bool]:
-    """What the deployed line itself shows; no more once it cannot be reached.
+    """Findings at the deployed line itself; no more once it cannot be reached.
 
     Returns what the line says of itself: that it is well.
     """
@@ -154,7 +154,7 @@ def find_account(options: argparse.Namespace, env: Mapping[str, str]) -> Account
 def try_effects(
     options: argparse.Namespace, env: Mapping[str, str], new_phone: "partial[Phone]"
 ) -> Findings:
-    """What others notice, as far as it was asked for."""
+    """Findings that others notice, as far as they were asked for."""
     url = find_origin(options.url)
     if options.event:
         yield from effects.tell_owner(new_phone(status=f"{url}/voice/status"), env)
@@ -279,7 +279,7 @@ def agree_always(_: str) -> bool:
 
 
 def print_answers(answers: Mapping[str, str]) -> None:
-    """What the calls of --ring have shown, question by question."""
+    """The results of the calls of --ring, question by question."""
     print("\nwhat the calls have shown:")
     for question in QUESTIONS:
         print(f"  {question}\n      {answers.get(question, 'not tried')}")

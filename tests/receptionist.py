@@ -24,11 +24,12 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from phone import Script, Terminal, function
+from phone import function
 from standins.call import Clock, Phone
 from standins.instance import Instance
 from standins.model import Model, Reply, Talk, says
 from standins.screen import announcer, tell
+from standins.terminal import Script, Terminal
 
 PROMPT: Final = """\
 You are the receptionist of Pizzeria Napoli, 5 Harbour Street. We are open from Tuesday to Sunday,

@@ -52,7 +52,7 @@ class TicketLine:
         self.events: list[dict[str, Any]] = []  # voicemails, and calls that have ended
 
     def answer(self, call_sid: str, heard: str) -> Answer:
-        """What the caller hears next."""
+        """The next words for the caller."""
         if call_sid in self.journeys:
             return self.sell(call_sid, wanted="yes" in heard.lower().split())
         cities = re.search(r"from (\w+) to (\w+)", heard.lower())

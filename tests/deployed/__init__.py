@@ -1,4 +1,4 @@
-"""What live.py looks at, and what it does.
+"""The parts of live.py: its looks at a deployed line, and its changes.
 
 The commands of tests/ are run from anywhere, and the line's own package stands beside tests/.
 """

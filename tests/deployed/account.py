@@ -23,7 +23,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Account:
-    """Who asks Twilio's REST APIs, and where they are."""
+    """The login for Twilio's REST APIs, and their addresses."""
 
     sid: str
     login: tuple[str, str]

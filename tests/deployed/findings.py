@@ -1,4 +1,4 @@
-"""What was seen at a deployed line, or not: a line each, and below it what to do."""
+"""Findings at a deployed line: a line each, and below it what to do."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the deployed line itself shows: who answers, in which release, and whether it verifies.
+"""The deployed line by itself: who answers, in which release, and whether it verifies.
 
 One call is made, from Twilio's number for tests and with a CallSid that begins with CA7e57. It
 leaves cells that expire.
@@ -135,7 +135,7 @@ def name_stranger(answer: Answer) -> Finding:
 
 
 def name_edge(answer: Answer) -> str:
-    """What stands between here and the line, as far as its headers tell."""
+    """The proxies between here and the line, as far as their headers tell."""
     if found := find_header(answer, "x-railway-edge"):
         return f"through Railway's edge {found}"
     if find_header(answer, "x-railway-request-id"):

@@ -44,7 +44,7 @@ class NoNumber(Exception):
 
 
 def check_number(account: Account, number: str, url: str, overrides: str) -> Findings:
-    """What Twilio knows about the account and the number that leads to the line."""
+    """The account, and the number that leads to the line, as Twilio knows them."""
     try:
         yield from check_account(account.get(".json"))
         row = find_number(account, number, url)
@@ -139,7 +139,7 @@ def find_wrong(row: Row, url: str, overrides: str) -> list[Wrong]:
 
 
 def find_difference(row: Row, name: str, wanted: str) -> str:
-    """How one of the number's URLs is not what it should be; empty when it is."""
+    """The difference of one of the number's URLs to what it should be; empty without any."""
     found = row.get(name) or ""
     if not found:
         return f"{name} is not set"

@@ -85,7 +85,7 @@ def check_caller_id(account: Account, number: str) -> Findings:
 
 
 def check_alerts(account: Account, url: str) -> Findings:
-    """What Twilio itself found wrong with this line's answers within the last day.
+    """Twilio's own complaints about this line's answers within the last day.
 
     https://www.twilio.com/docs/usage/monitor-alert
     """

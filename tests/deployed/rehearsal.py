@@ -70,7 +70,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Who calls whom, and how fast: `speed` is 1, but for tests."""
+    """The two numbers of a rehearsal, and its speed, which is 1 but for tests."""
 
     account: Account
     owner: Owner

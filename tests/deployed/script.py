@@ -1,4 +1,4 @@
-"""What the second number does in a call, and the TwiML that tells it so.
+"""A script for the second number in a call, and the TwiML that tells it so.
 
 Nobody listens there, so a script is a list of moves with pauses between them. How long the pauses
 have to be is found by playing the same moves to the line before, with the phone of the tests: its

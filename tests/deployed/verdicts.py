@@ -1,4 +1,4 @@
-"""What the line wrote down about a rehearsed call, held against its script.
+"""The line's own notes about a rehearsed call, held against its script.
 
 A script that went well answers questions that documents leave open. The answers are for one call,
 over one network, at one hour. Seconds are rough: the beginning is the moment at which the line had
@@ -67,7 +67,7 @@ class Heard:
 
 
 def judge_script(heard: Heard, answers: Answers) -> Findings:
-    """What came of a script."""
+    """The outcome of a script."""
     name = heard.timed.script.name
     if not heard.turns:
         yield change(f"{name}: the line wrote nothing down", "Is its store the one it should be?")

@@ -1,4 +1,4 @@
-"""What many tests of the line begin with: a line with a person behind it, its file, its log."""
+"""The line with a person behind it, its file and its log: many tests begin with them."""
 
 import json
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from standins.inside import Inside
 @pytest.fixture(autouse=True)
 def warnings_anew() -> None:
     """Each test is the first that is warned of anything: a kind of warning comes once a minute."""
-    log_room._warned.clear()
+    log_room.warned.clear()
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the embedded store of a test lives."""
+    """The file of a test's embedded store."""
     return tmp_path / "calls"
 
 

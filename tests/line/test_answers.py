@@ -1,4 +1,4 @@
-"""What a backend or a language model answers, and what is made of it."""
+"""Answers of a backend or a language model, and the words that are made of them."""
 
 import json
 import re

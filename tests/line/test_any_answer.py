@@ -15,7 +15,7 @@ from phone_line.backend import BackendFailed
 from phone_line.questions import Asking
 from phone_line.records import Call, Question, Record
 from standins.backend import ORIGIN
-from standins.examples import STEADY
+from standins.examples import STEADY, as_many
 from standins.inside import TOKEN
 from standins.lines import HOOK
 from standins.model import Model, Reply, Talk, does, says, writes
@@ -33,7 +33,7 @@ LINE: Final = {
 
 
 def answer_question(line: main.PhoneLine, speech: str) -> Record:
-    """What a caller then hears: the answer of the first attempt, or the line's own after the last.
+    """The words for the caller: the answer of the first attempt, or the line's own after the last.
 
     A worker does the same, with pauses between attempts.
     """
@@ -53,7 +53,7 @@ def dialled(record: Record) -> set[str]:
 
 
 def broken_rules(record: Record) -> list[Problem]:
-    """What Twilio would not take of an answer."""
+    """The parts of an answer that Twilio would not take."""
     return [problem for problem in judge(record.twiml, ORIGIN) if problem.broken]
 
 
@@ -128,7 +128,7 @@ def answered() -> Iterator[Answered]:
         yield Answered(main.PhoneLine({**LINE, **model.settings}), model)
 
 
-@settings(STEADY, max_examples=400)
+@settings(STEADY, max_examples=as_many(400))
 @given(words=WRAPPED | HALVED)
 def test_whatever_a_model_says_only_listed_numbers_are_dialled(
     answered: Answered, words: str
@@ -141,7 +141,7 @@ def test_whatever_a_model_says_only_listed_numbers_are_dialled(
     assert record.step in STEPS
 
 
-@settings(STEADY, max_examples=200)
+@settings(STEADY, max_examples=as_many(200))
 @given(reply=ODD_REPLIES)
 def test_whatever_an_endpoint_answers_the_caller_hears_words(
     answered: Answered, reply: Reply

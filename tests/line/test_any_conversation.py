@@ -59,7 +59,7 @@ def parsed(document: str) -> ElementTree.Element:
 
 
 def known_of(twiml: str) -> Known:
-    """What Twilio would do with a document, once it has spoken."""
+    """The next step of Twilio after a document, once it has spoken."""
     dialled = {number.text or "" for number in parsed(twiml).iter("Number")}
     for verb in parsed(twiml):
         if verb.tag in WAITS and (way := verb.get("action") or (verb.text or "").strip()):

@@ -30,7 +30,7 @@ NAMED: Final = st.dictionaries(FIELD_NAMES, st.text(max_size=8), max_size=6)
 
 
 def verified(target: str, form: Mapping[str, str] | Fields, signature: str) -> bool:
-    """Whether the line believes that Twilio sent this."""
+    """Tells if the line believes that Twilio sent this."""
     fields = [*form.items()] if isinstance(form, Mapping) else form
     body = urlencode(fields).encode()
     headers = {"Content-Type": FORM, "X-Twilio-Signature": signature}

@@ -16,21 +16,23 @@ from standins.call import Phone
 from standins.inside import ORIGIN, TOKEN
 from standins.instance import Instance
 from standins.pool import KILLED, Pool, settings_of
+from standins.rows import mostly_long
 from standins.sink import Sink
 from standins.transcript import Transcript
 from standins.upstash import Upstash
 from standins.webhooks import Deliver
 
 CALLS: Final = sorted(Path(__file__).parents[1].glob("calls/*.call"))
+STORES: Final = ("file", "redis")
 DEADLY: Final = [path for path in CALLS if KILLED in path.read_text("utf-8")]
 
 every_call = pytest.mark.parametrize("path", CALLS, ids=lambda path: str(path.stem))
-deadly_calls = pytest.mark.parametrize("path", DEADLY, ids=lambda path: str(path.stem))
+DEATHS: Final = {f"{path.stem}-{store}": (path, store) for path in DEADLY for store in STORES}
 
 
 @pytest.fixture(scope="module")
 def sink() -> Iterator[Sink]:
-    """Where owners are told, in the calls that say so."""
+    """The sink where owners are told, in the calls that say so."""
     with Sink() as sink:
         yield sink
 
@@ -62,7 +64,9 @@ def test_call_on_one_instance(path: Path, sink: Sink, tmp_path: Path) -> None:
     play(call, phone_to(pool.first, sink), pool)
 
 
-@every_call
+@pytest.mark.parametrize(
+    "path", mostly_long({path.stem: path for path in CALLS}, "greeting", "owner_message")
+)
 def test_call_on_two_instances(path: Path, sink: Sink, upstash: Upstash) -> None:
     """The call goes as written when each webhook meets another instance; every cell expires."""
     call = Transcript.read(path)
@@ -87,8 +91,10 @@ def play(call: Transcript, phone: Phone, pool: Pool) -> None:
     assert [*phone.broken, *phone.warned] == []
 
 
-@pytest.mark.parametrize("store", ["file", "redis"])
-@deadly_calls
+@pytest.mark.parametrize(
+    ("path", "store"),
+    mostly_long(DEATHS, "instance_killed_in_whisper-redis", "instance_killed_in_whisper-file"),
+)
 def test_call_survives_kill_9(path: Path, store: str, upstash: Upstash, tmp_path: Path) -> None:
     """A real process, killed with -9 in mid-call and started afresh, says what was settled."""
     call = Transcript.read(path)

@@ -142,7 +142,7 @@ def hold_the_line(phone: Phone) -> None:
 def test_a_row_says_how_a_call_went(
     line: Inside, ring: Ring, department: str, heard: str, ended: str, seconds: int | None
 ) -> None:
-    """Who, when, which department, what was said first, and how it ended."""
+    """A row has who and when, the department, the first words, and the end."""
     phone = line.phone()
     began = time.time()
     ring(phone)

@@ -1,4 +1,4 @@
-"""What each webhook costs in commands and round trips to Redis."""
+"""The cost of each webhook in commands and round trips to Redis."""
 
 from collections.abc import Iterator
 from typing import Final

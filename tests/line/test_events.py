@@ -1,4 +1,4 @@
-"""What the backend is told of messages and of the end of a call: at least once, whatever fails."""
+"""Events for the backend, messages and the ends of calls: at least once, whatever fails."""
 
 import threading
 from base64 import b64encode
@@ -9,6 +9,7 @@ import pytest
 
 from standins.backend import Backend, Question, Reply, slow_backend, until
 from standins.inside import fill_cell, line_with, no_threads, webhook
+from standins.sentences import in_twiml
 from standins.upstash import Upstash
 
 VOICEMAIL = "/voice/process?turn=1&step=voicemail"
@@ -56,7 +57,7 @@ def test_a_message_for_which_there_was_no_thread_is_told_at_the_end(upstash: Ups
             said = here.post(
                 VOICEMAIL, webhook(CallSid=phone.call_sid, RecordingUrl=RECORDING)
             ).body
-        assert b"message" in said
+        assert in_twiml("message_taken") in said.decode()
         assert here.line.desk.jobs == {}
         ended = webhook(CallSid=phone.call_sid, CallStatus="completed")
         assert here.post("/voice/status", ended).status == 204

@@ -23,6 +23,7 @@ import pytest
 from standins.backend import Backend, Pauses, Question, Reply, says, together
 from standins.call import NotNow, Phone
 from standins.inside import ORIGIN, TOKEN, Inside
+from standins.rows import mostly_long
 from standins.twilio_api import TwilioApi
 from standins.upstash import Command, Upstash
 from standins.webhooks import Answer, Fields
@@ -35,7 +36,7 @@ LONGEST: Final = 12  # looks: more is for ever
 
 
 class Fault(NamedTuple):
-    """What happens at the n-th command of a call, and for how long."""
+    """A fault at the n-th command of a call, and for how long."""
 
     place: int
     kind: str
@@ -44,7 +45,12 @@ class Fault(NamedTuple):
 
 
 KINDS: Final = ("drop", "apply-then-drop", "502", "apply-then-empty")
-LENGTHS: Final = ((1, 0.0), (2, 0.0), (0, 1.2))
+LENGTHS: Final = {"once": (1, 0.0), "twice": (2, 0.0), "for a second": (0, 1.2)}
+STORMS: Final = {
+    f"{length}-{way}": (*LENGTHS[length], way == "pushing")
+    for length in LENGTHS
+    for way in ("looking", "pushing")
+}
 PLACES: Final = 8  # commands of the undisturbed call, from the caller's words to the answer
 
 
@@ -101,18 +107,24 @@ def play(story: Story) -> None:
     phone.ring()
     story.listening = True
     phone.say("a ticket")
-    for _ in range(LONGEST):
-        if phone.state not in ("hold", "playing"):
-            break
-        with suppress(NotNow):  # fetched out of the hold just now
-            phone.wait()
+    stay_on_hold(phone)
     story.listening = False
     if phone.state == "gather":
         phone.say("thanks")
+        stay_on_hold(phone)  # not even a busy machine loses an answer
+
+
+def stay_on_hold(phone: Phone) -> None:
+    """Come back to look as often as it makes sense."""
+    for _ in range(LONGEST):
+        if phone.state not in ("hold", "playing"):
+            return
+        with suppress(NotNow):  # fetched out of the hold just now
+            phone.wait()
 
 
 def judge_story(story: Story, backend: Backend) -> str:
-    """What was wrong with a call; nothing if all promises were kept."""
+    """The broken promise of a call; nothing if all were kept."""
     heard = story.phone.transcript
     asked = [q for q in tuple(backend.questions) if q.body["call_sid"] == story.phone.call_sid]
     first = [q for q in asked if q.heard == "a ticket"]
@@ -128,8 +140,7 @@ def judge_story(story: Story, backend: Backend) -> str:
     return ""
 
 
-@pytest.mark.parametrize("pushing", [False, True], ids=["looking", "pushing"])
-@pytest.mark.parametrize(("times", "seconds"), LENGTHS, ids=["once", "twice", "for a second"])
+@pytest.mark.parametrize(("times", "seconds", "pushing"), mostly_long(STORMS, "once-pushing"))
 def test_redis_fails_at_any_command_of_a_held_call(
     upstash: Upstash, times: int, seconds: float, *, pushing: bool
 ) -> None:

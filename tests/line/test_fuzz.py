@@ -23,6 +23,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from standins.backend import until
+from standins.examples import as_many
 from standins.inside import FORM, ORIGIN, TOKEN, dialled
 from standins.instance import Instance
 from standins.twiml import judge
@@ -166,7 +167,7 @@ def nonsense(dice: random.Random) -> list[tuple[str, str]]:
 
 
 def target(dice: random.Random) -> str:
-    """Where a webhook of any turn may go, with whatever stands in its query."""
+    """A target for a webhook of any turn, with whatever stands in its query."""
     value = quote(dice.choice(VALUES)[:200])
     step = dice.choice(("reason", "menu", "connect", "voicemail"))
     choices = (
@@ -184,7 +185,7 @@ def target(dice: random.Random) -> str:
 
 
 def exchange(instance: Instance, sent: bytes) -> bytes:
-    """What comes back for these bytes until the connection ends, or nothing more comes."""
+    """The bytes that come back for these until the connection ends, or nothing more comes."""
     with socket.create_connection(("127.0.0.1", instance.port), timeout=5) as wire:
         came = b""
         with suppress(OSError):
@@ -227,7 +228,7 @@ def held_to_the_rules(answer: bytes, sent: bytes) -> int:
 
 
 def still_well(instance: Instance) -> bool:
-    """Whether the process answers as on its first day."""
+    """Tells if the process answers as on its first day."""
     connection = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=10)
     connection.request("GET", "/healthz")
     response = connection.getresponse()
@@ -237,7 +238,7 @@ def still_well(instance: Instance) -> bool:
 
 
 def memory(instance: Instance) -> int:
-    """What all processes of the instance hold in memory, in kilobytes."""
+    """The memory of all processes of the instance, in kilobytes."""
     command = ["ps", "-A", "-o", "pgid=", "-o", "rss="]
     rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     sizes = [int(size) for group, size in map(str.split, rows) if int(group) == instance.pid]
@@ -251,7 +252,7 @@ def memory(instance: Instance) -> int:
 def test_bytes_that_are_no_request_are_refused(instance: Instance, dice: random.Random) -> None:
     """Whatever is written to the port, in whole or in part, the process closes and goes on."""
     whole = signed("/voice", [("CallSid", "CA" + "1" * 32)])
-    for n in range(600):
+    for n in range(as_many(600)):
         cut = whole[: dice.randrange(len(whole))]
         hurt = bytearray(whole)
         hurt[dice.randrange(len(hurt))] = dice.randrange(256)
@@ -263,15 +264,15 @@ def test_bytes_that_are_no_request_are_refused(instance: Instance, dice: random.
 def test_requests_that_nobody_signed_are_refused(instance: Instance, dice: random.Random) -> None:
     """Any method, path, header and body: refused with the caller's fault, and in one piece."""
     seen: Counter[int] = Counter()
-    for _ in range(1200):
+    for _ in range(as_many(1200)):
         odd = [("Content-Type", dice.choice(KINDS)), *dice.sample(HEADERS, dice.randrange(4))]
         path = dice.choice((*PATHS, *ODD_PATHS))
         bodies = (b"", some_bytes(dice, 3000), urlencode(nonsense(dice)).encode("utf-8"), b"{" * 99)
         sent = request(dice.choice(METHODS), path, odd, dice.choice(bodies))
         seen[held_to_the_rules(exchange(instance, sent), sent)] += 1
-    assert seen[403] > 20
-    assert seen[404] > 20
-    assert seen[405] > 20
+    assert seen[403] > as_many(20)
+    assert seen[404] > as_many(20)
+    assert seen[405] > as_many(20)
     assert still_well(instance)
 
 
@@ -280,7 +281,7 @@ def test_nonsense_that_is_signed_is_answered_in_words(
 ) -> None:
     """With a signature that fits, nonsense is a webhook in words, or is refused in plain text."""
     answered = 0
-    for _ in range(1500):
+    for _ in range(as_many(1500)):
         path, form = target(dice), nonsense(dice)
         sent = signed(path, form)
         answer = exchange(instance, sent)
@@ -292,7 +293,7 @@ def test_nonsense_that_is_signed_is_answered_in_words(
             answered += 1
         else:
             assert b"text/plain" in answer or status in (200, 204), (sent[:300], answer[:300])
-    assert answered > 150
+    assert answered > as_many(150)
     assert still_well(instance)
 
 

@@ -1,4 +1,4 @@
-"""What an operator sees at /healthz, which keeps a bad deploy from going live.
+"""The report at /healthz, which keeps a bad deploy from going live.
 
 Each mistake is tried alone, as Railway would meet it: the new deploy must not get the calls, and
 whoever made the mistake must read in plain words what to mend.
@@ -40,7 +40,7 @@ def log(capsys: pytest.CaptureFixture[str]) -> Log:
 
 
 def problems(line: Inside) -> list[str]:
-    """What /healthz says is wrong: with 503 if there is anything, else with 200."""
+    """The problems that /healthz tells: with 503 if there are any, else with 200."""
     answer = line.send("GET", "/healthz")
     report = json.loads(answer.body)
     assert report["ok"] is (not report["problems"])

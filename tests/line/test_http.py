@@ -31,7 +31,7 @@ SILENCE: Final = None  # in a script: never answer
 
 
 class Scripted:
-    """A server that answers each request with the next piece of a script."""
+    """A server that answers each request with the next piece of a script, and then with silence."""
 
     def __init__(self, script: list[bytes | None], tls: ssl.SSLContext | None = None) -> None:
         self.script, self.tls = script, tls
@@ -63,7 +63,7 @@ class Scripted:
             self.connections.append(sock)
             while request := read_request(sock):
                 self.requests.append(request)
-                piece = self.script.pop(0)
+                piece = self.script.pop(0) if self.script else SILENCE
                 if piece is SILENCE:
                     continue
                 if piece == BYE:

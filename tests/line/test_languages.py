@@ -29,7 +29,7 @@ PLACEHOLDER: Final = re.compile(r"{\w+}")
 
 
 def sentences(table: dict[str, str]) -> Callable[[str], bool]:
-    """Whether something said is made of the sentences of a table, and of nothing else."""
+    """Tells if something said is made of the sentences of a table, and of nothing else."""
     silent = ("ask_menu",)  # the menu is made of menu_items
     spoken = [table[name] for name in table if not name.startswith(silent)]
     patterns = [PLACEHOLDER.sub(".+?", re.sub(r"([.?*+()])", r"\\\1", each)) for each in spoken]

@@ -1,4 +1,4 @@
-"""What the log tells: one JSON object per line, what went wrong and why, and no secret."""
+"""The log: one JSON object per line, with what went wrong and why, and no secret."""
 
 import io
 import json

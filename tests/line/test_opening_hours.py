@@ -16,6 +16,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from phone_line.hours import LONGEST, parse_hours
+from standins.examples import STEADY, as_many
+from standins.rows import first_quick
 
 MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
@@ -229,7 +231,7 @@ def test_a_sentence_for_the_operator_stays_short() -> None:
     assert len(str(refusal.value)) < 120
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=200)
+@settings(STEADY, max_examples=as_many(200))
 @given(
     st.lists(st.sampled_from([*"0129:-, ", "Mon", "closed", "UTC", "12-25"]) | st.text(max_size=3))
 )
@@ -370,7 +372,7 @@ def cases(draw: st.DrawFn) -> tuple[str, Plan, datetime]:
 SHRINKING: Final = [phase for phase in Phase if phase is not Phase.explain]
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=250, phases=SHRINKING)
+@settings(STEADY, max_examples=as_many(250), phases=SHRINKING)
 @given(cases())
 def test_a_wall_calendar_says_the_same(case: tuple[str, Plan, datetime]) -> None:
     """Whatever the hours, the place and the moment: it is open when the calendar there says so."""
@@ -381,7 +383,7 @@ def test_a_wall_calendar_says_the_same(case: tuple[str, Plan, datetime]) -> None
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("year", YEARS)
+@pytest.mark.parametrize("year", first_quick(YEARS))
 def test_every_minute_around_a_change_of_the_clock(place: str, year: int) -> None:
     """Hours before, in, after and over the change agree with the calendar, minute for minute."""
     plan: Plan = {"Sat": [(23 * 60, 1440 + 135)], "Sun": [(60, 90), (105, 150), (165, 200)]}

@@ -1,4 +1,4 @@
-"""What the owner is told at NOTIFY_URL: messages and missed calls, whatever fails."""
+"""Notices for the owner at NOTIFY_URL: messages and missed calls, whatever fails."""
 
 import re
 import time
@@ -20,6 +20,7 @@ from standins.bounds import changed
 from standins.call import Phone
 from standins.inside import ORIGIN, Inside, fill_cell, new_call, no_threads, stored, webhook
 from standins.media import RECORDING
+from standins.sentences import say
 from standins.sink import Notice, Sink
 from standins.timing import LATE
 from standins.upstash import Upstash
@@ -39,7 +40,7 @@ FIELDS: Final = [
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    """Where the owner is told."""
+    """The sink where the owner is told."""
     with Sink() as sink:
         yield sink
 
@@ -66,7 +67,7 @@ def leave_message(phone: Phone) -> Phone:
 
 
 def told(sink: Sink, phone: Phone, count: int = 1) -> list[Notice]:
-    """What was told about a call, as soon as there is so much of it; nothing comes after it."""
+    """The notices about a call, as soon as there are so many; nothing comes after them."""
     assert until(lambda: len(sink.taken(phone.call_sid)) >= count, 5)
     time.sleep(0.05)
     return sink.taken(phone.call_sid)
@@ -237,15 +238,15 @@ def test_the_owner_reads_the_lines_first_language(sink: Sink, tmp_path: Path) ->
     phone.press("2")
     phone.hang_up()
     [notice] = told(sink, phone)
-    assert notice.text.startswith("Verpasster Anruf von +15557654321")
+    assert notice.text == say("owner_missed_silent", "de", caller="+15557654321")
 
 
 @pytest.mark.parametrize(
     ("caller", "shown"),
     [
-        ("anonymous", "a private number"),
-        ("+266696687", "a private number"),
-        ("", "a private number"),
+        ("anonymous", say("withheld")),
+        ("+266696687", say("withheld")),
+        ("", say("withheld")),
         ("client:alice", "client:alice"),
         ("sip:<!channel>@everyone", "sip:!channeleveryone"),
     ],
@@ -257,7 +258,7 @@ def test_a_caller_without_a_number_has_a_name(
     phone = line.phone(caller)
     hang_up_at_once(phone)
     [notice] = told(sink, phone)
-    assert notice.text == f"Missed call from {shown}."
+    assert notice.text == say("owner_missed_silent", caller=shown)
     assert notice.body["from"] == caller
 
 
@@ -599,4 +600,5 @@ def test_a_transcript_says_what_the_owner_is_told(line: Inside, sink: Sink) -> N
     """The stand-in of a sink writes the sentence into the call that it is about."""
     phone = sink.follow(line.phone())
     hang_up_at_once(phone)
-    assert until(lambda: "owner is told: Missed call from +15557654321." in phone.transcript)
+    told_so = f"owner is told: {say('owner_missed_silent', caller='+15557654321')}"
+    assert until(lambda: told_so in phone.transcript)

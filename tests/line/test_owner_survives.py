@@ -16,12 +16,13 @@ from typing import Final
 
 from standins.backend import until
 from standins.call import Phone
+from standins.examples import as_many
 from standins.inside import ORIGIN, TOKEN
 from standins.instance import Instance
 from standins.sink import Fault, Sink
 from standins.webhooks import Answer, Failed, Fields, http_deliver
 
-EACH: Final = 3  # calls of each kind
+EACH: Final = as_many(4)  # calls of each kind
 SECONDS: Final = 60.0  # within which every callback is taken; the run takes a part of it
 KILLING: Final = 1.5  # seconds between the deaths of two instances
 BRISK: Final = {"RESPONSE_DEADLINE": "1.5"}

@@ -37,7 +37,7 @@ MENU: Final = {
 
 
 def login(password: str, user: str = "anybody") -> dict[str, str]:
-    """What a browser sends for a user and a password."""
+    """The header that a browser sends for a user and a password."""
     return {"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
@@ -166,7 +166,7 @@ def test_without_a_password_there_is_no_page(tmp_path: Path, method: str) -> Non
 
 
 def test_the_whole_call_is_told_as_json(line: Inside) -> None:
-    """What was asked, heard and decided, in order, with the time, repeats, transfer and message."""
+    """The page has all turns in order, with the time, repeats, transfer and message."""
     call = told(line, eventful(line.phone()).call_sid)
     turns = call["turns"]
     assert [turn["turn"] for turn in turns] == [1, 2, 3, 4, 5, 6, 7]
@@ -370,6 +370,7 @@ def test_a_browser_shows_the_call(
     assert page.tags.count("li") == 7
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 @pytest.mark.xdist_group("browser")
 def test_a_browser_applies_the_style(
@@ -383,6 +384,7 @@ def test_a_browser_applies_the_style(
     assert sum(column) > 20
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 @pytest.mark.xdist_group("browser")
 def test_a_browser_shows_it_in_the_dark(
@@ -396,7 +398,7 @@ def test_a_browser_shows_it_in_the_dark(
 
 
 def screenshot(chromium: str, folder: Path, url: str, size: str, *options: str) -> bytes:
-    """What people see, as PNG."""
+    """The picture that people see, as PNG."""
     picture = folder / "page.png"
     browse(chromium, folder, url, f"--window-size={size}", f"--screenshot={picture}", *options)
     return picture.read_bytes()

@@ -27,6 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phone_line import pages
+from standins.examples import STEADY, as_many
 from tools import pictures
 
 SID: Final = "CA" + "0" * 31 + "1"
@@ -201,7 +202,7 @@ def test_a_call_says_how_it_ended() -> None:
 
 
 def test_a_call_counts_its_answers() -> None:
-    """How many answers, and the slowest of them."""
+    """The number of answers, and the slowest of them."""
     assert "1 answer, the slowest in 12 ms" in read_call().lines()
     page = read_call(a_turn(), a_turn(ms=90), a_turn())
     assert "3 answers, the slowest in 90 ms" in page.lines()
@@ -400,7 +401,7 @@ def test_right_to_left_words_stay_as_they_are() -> None:
         assert words in read_call(a_turn(heard=words)).text
 
 
-@settings(max_examples=50, deadline=None)
+@settings(STEADY, max_examples=as_many(50))
 @given(
     turn=st.dictionaries(st.sampled_from(TURN_FIELDS), JSON),
     end=st.dictionaries(st.sampled_from(["status", "seconds", "at"]), JSON),
@@ -581,6 +582,7 @@ def corner_of(page: str, folder: Path, option: str) -> tuple[int, ...]:
     return first_pixel(picture.read_bytes())
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 @pytest.mark.parametrize("option", PAPER, ids=["light", "dark"])
 def test_a_browser_applies_the_style(tmp_path: Path, option: str) -> None:
@@ -588,6 +590,7 @@ def test_a_browser_applies_the_style(tmp_path: Path, option: str) -> None:
     assert corner_of(pages.render_waiting(), tmp_path, option) == PAPER[option]
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 def test_a_browser_refuses_another_style(tmp_path: Path) -> None:
     """A style that somebody changed on the way is not applied."""
@@ -595,6 +598,7 @@ def test_a_browser_refuses_another_style(tmp_path: Path) -> None:
     assert corner_of(page, tmp_path, "--mute-audio") == (255, 255, 255)
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 def test_a_browser_loads_a_recording_from_the_line_alone(tmp_path: Path) -> None:
     """The player may ask this line for the recording, and no other host."""
@@ -606,6 +610,7 @@ def test_a_browser_loads_a_recording_from_the_line_alone(tmp_path: Path) -> None
         assert not elsewhere.asked
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 def test_a_browser_loads_nothing_before_somebody_plays(tmp_path: Path) -> None:
     """To look at fifty calls fetches no recording."""
@@ -625,6 +630,7 @@ def test_a_browser_runs_nothing_of_a_caller(tmp_path: Path) -> None:
         assert found.tags == Reader(page).tags
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 def test_no_word_is_wider_than_the_screen(tmp_path: Path) -> None:
     """On a phone nobody scrolls sideways, whatever callers say and whatever their names are."""

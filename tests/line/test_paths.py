@@ -1,4 +1,4 @@
-"""What is served where: the paths of Twilio, of the platform, and nothing else."""
+"""The paths of the line: Twilio's, the platform's, and nothing else."""
 
 from pathlib import Path
 from typing import Final

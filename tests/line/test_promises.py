@@ -48,7 +48,7 @@ LINES: Final[Mapping[str, dict[str, str]]] = {
 
 
 class World(NamedTuple):
-    """What lives longer than a release: the store and the backend."""
+    """The store and the backend, which live longer than a release."""
 
     upstash: Upstash
     backend: Backend
@@ -60,7 +60,7 @@ class World(NamedTuple):
 
 
 def decide(question: Question) -> Reply:
-    """What the backend makes of the caller's words."""
+    """The backend's answer to the caller's words."""
     if "person" in question.heard:
         return says("To a person.", "transfer", to="FORWARD_TO")
     return says(f"You said {question.heard}.")
@@ -126,7 +126,7 @@ def parsed(document: str) -> ElementTree.Element:
 
 
 def known_of(twiml: str) -> Known:
-    """What Twilio would do with a document, once it has spoken."""
+    """The next step of Twilio after a document, once it has spoken."""
     dialled = {number.text or "" for number in parsed(twiml).iter("Number")}
     for verb in parsed(twiml):
         if verb.tag in WAITS and (way := verb.get("action") or (verb.text or "").strip()):
@@ -135,7 +135,7 @@ def known_of(twiml: str) -> Known:
 
 
 def has_words(twiml: str) -> bool:
-    """Whether a caller hears something; a call that is not even answered needs no words."""
+    """Tells if a caller hears something; a call that is not even answered needs no words."""
     root = parsed(twiml)
     spoken = any((say.text or "").strip() for say in root.iter("Say"))
     return spoken or root.find("Reject") is not None

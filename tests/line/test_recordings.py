@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from phone_line import log, recordings
+from phone_line import recordings
 from phone_line.links import WEEK, link_recording
 from phone_line.settings import read_settings
 from standins.bounds import changed
@@ -304,7 +304,6 @@ def test_a_login_that_twilio_refuses_is_told_to_the_operator(
     line: Inside, media: Media, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """502 for the browser, and in the log what to change."""
-    log._warned.clear()  # it is told once a minute
     media.login = f"{ACCOUNT}:another"
     assert play(line, link()).status == 502
     assert "TWILIO_API_KEY" in capsys.readouterr().out

@@ -24,6 +24,7 @@ from standins.call import Phone
 from standins.inside import TOKEN
 from standins.instance import ROOT, Instance, free_port
 from standins.media import RECORDING, Fault, Media, silence
+from standins.rows import mostly_long
 from standins.timing import LATE
 
 MINUTE: Final = silence(60)
@@ -77,7 +78,7 @@ def link() -> str:
 
 
 def get(instance: Instance, target: str, **headers: str) -> tuple[int, bytes]:
-    """What a client gets; an IncompleteRead if that is not all."""
+    """The body that a client gets; an IncompleteRead if that is not all."""
     with closing(HTTPConnection("127.0.0.1", instance.port, timeout=20)) as client:
         client.request("GET", target, headers=headers)
         answer = client.getresponse()
@@ -117,7 +118,7 @@ def test_slow_readers_keep_no_caller_waiting(instance: Served, media: Media) -> 
         assert until(lambda: get(instance, link())[0] == 200, 5 * PATIENCE)
 
 
-@pytest.mark.parametrize("fault", ["cut", "drip"])
+@pytest.mark.parametrize("fault", mostly_long({"cut": "cut", "drip": "drip"}, "cut"))
 def test_a_browser_sees_that_a_recording_broke_off(
     instance: Served, media: Media, fault: Fault
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_browser_plays_and_seeks(
     assert any(asked.range.startswith("bytes=") for asked in media.asked)
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 def test_a_browser_opens_a_link(instance: Served, chromium: str, tmp_path: Path) -> None:
     """One tap on the link: the browser shows its own player, and no download."""

@@ -21,12 +21,6 @@ from standins.inside import Inside, webhook
 Log = Callable[[], list[dict[str, Any]]]
 
 
-@pytest.fixture(autouse=True)
-def nothing_was_warned_of() -> None:
-    """Warnings are written once a minute for each kind: each test begins afresh."""
-    log_room._warned.clear()
-
-
 @pytest.mark.parametrize(
     ("method", "target", "status", "hint"),
     [

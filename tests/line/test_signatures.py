@@ -1,4 +1,4 @@
-"""Who is served: only what Twilio signed, for the address at which it called."""
+"""Signatures: only what Twilio signed is served, for the address at which it called."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -256,7 +256,7 @@ def test_a_signed_form_of_too_many_fields_is_refused_too(upstash: Upstash) -> No
 
 
 def reached(here: Inside, origin: str, headers: Mapping[str, str]) -> Answer:
-    """What a webhook is answered that Twilio signed for this origin."""
+    """The answer to a webhook that Twilio signed for this origin."""
     form = list(webhook().items())
     signed = {"Content-Type": FORM, "X-Twilio-Signature": sign(TOKEN, origin + "/voice", form)}
     return here.send("POST", "/voice", urlencode(form).encode(), {**signed, **headers})

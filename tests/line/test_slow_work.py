@@ -70,13 +70,13 @@ def on_a(*instances: Instance, api: TwilioApi | None = None, paused: bool = True
 
 
 def cell(upstash: Upstash, caller: Caller, name: str) -> str | None:
-    """What stands in one of the call's cells."""
+    """The value in one of the call's cells."""
     value = upstash.quietly(["GET", f"call:{caller.call_sid}:{name}"])[0]
     return value.decode() if isinstance(value, bytes) else None
 
 
 def errors(instance: Instance, caller: Caller) -> list[str]:
-    """What the instance logged as wrong about a call."""
+    """The errors that the instance logged about a call."""
     entries = [e for e in instance.log() if e.get("call") == caller.call_sid]
     return [str(entry["message"]) for entry in entries if entry["level"] == "error"]
 
@@ -232,18 +232,28 @@ def misbehave(question: Question) -> Reply:
     return known[question.heard](question) if question.heard else says("")
 
 
-def ask_who_misbehaves() -> tuple[dict[str, Caller], Backend]:
-    """One caller for everything that a backend can do wrong."""
+def ask_who_misbehaves(*names: str) -> tuple[dict[str, Caller], Backend]:
+    """One caller for each thing that a backend can do wrong."""
     with (
         Upstash() as upstash,
         TwilioApi(TOKEN) as api,
         Backend(misbehave) as backend,
-        Instance(settings(upstash, backend, RESPONSE_DEADLINE="2", **api.settings)) as instance,
+        Instance(settings(upstash, backend, **api.settings)) as instance,
     ):
-        names = [*MISDEEDS, *AFTER_ALL, *REFUSALS]
         callers = {name: on_a(instance, api=api) for name in names}
-        together(*[partial(caller.ask, name) for name, caller in callers.items()])
+        asking = [partial(caller.ask, name) for name, caller in callers.items()]
+        together(*[partial(one_after_another, nth, ask) for nth, ask in enumerate(asking)])
     return callers, backend
+
+
+def one_after_another(nth: int, ask: Callable[[], object]) -> None:
+    """Ask a little later than whoever came before.
+
+    All at once they would keep a busy machine from answering for Redis in time, and a question that
+    cannot be kept is asked at most once: that is another promise, and has tests of its own.
+    """
+    time.sleep(0.15 * nth)
+    ask()
 
 
 class Refusing(Backend):
@@ -287,13 +297,13 @@ def wait_two_minutes() -> dict[str, Caller]:
 
 
 class Scenes:
-    """What takes long and needs no other test's services, played at once, from the first need."""
+    """Calls that take long and need no other test's services, played at once at the first need."""
 
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self.payment = pool.submit(pay_for_twelve_seconds)
         self.death = pool.submit(kill_a_thinking_instance)
         self.endings = pool.submit(play_every_ending)
-        self.misdeeds = pool.submit(ask_who_misbehaves)
+        self.misdeeds = pool.submit(ask_who_misbehaves, *MISDEEDS)
         self.patience = pool.submit(wait_two_minutes)
 
 
@@ -304,6 +314,7 @@ def scenes() -> Iterator[Scenes]:
         yield Scenes(pool)
 
 
+@pytest.mark.long
 @of_the_scenes
 def test_a_payment_of_twelve_seconds_is_waited_for(scenes: Scenes) -> None:
     """Held in words; with credentials the caller hears the answer a second after the bank's."""
@@ -324,6 +335,7 @@ def test_a_payment_of_twelve_seconds_is_waited_for(scenes: Scenes) -> None:
     assert len(tickets.line.payments) == 2
 
 
+@pytest.mark.long
 @of_the_scenes
 def test_the_death_of_a_thinking_instance_costs_the_caller_only_time(scenes: Scenes) -> None:
     """After kill -9 another instance takes the question over; answered once, and paid once."""
@@ -339,6 +351,7 @@ def test_the_death_of_a_thinking_instance_costs_the_caller_only_time(scenes: Sce
         assert [call for call, _ in tickets.line.payments].count(caller.call_sid) == 1
 
 
+@pytest.mark.long
 @of_the_scenes
 def test_every_ending_of_the_ticket_line_is_told_to_the_caller(scenes: Scenes) -> None:
     """Booked, payment refused, no such train: in words, and paid for once or not at all."""
@@ -351,25 +364,37 @@ def test_every_ending_of_the_ticket_line_is_told_to_the_caller(scenes: Scenes) -
     assert len(tickets.line.events) == len(ENDINGS)
 
 
+@pytest.mark.long
 @of_the_scenes
 def test_a_backend_that_misbehaves_leads_to_a_person(scenes: Scenes) -> None:
     """Held and asked again where that helps, under one key; then a person, and no other number."""
     callers, backend = scenes.misdeeds.result()
+    judge_who_misbehaves(callers, backend)
+    waits = [caller.waited_for(SORRY) for caller in callers.values()]
+    print(f"a person after {min(waits):.1f} to {max(waits):.1f} s")
+
+
+def test_a_backend_that_refuses_or_mends_is_not_asked_for_long() -> None:
+    """A refusal leads to a person at once; an answer that can be used at last is heard."""
+    judge_who_misbehaves(*ask_who_misbehaves(*AFTER_ALL, *REFUSALS))
+
+
+def judge_who_misbehaves(callers: Mapping[str, Caller], backend: Backend) -> None:
+    """Hold calls to what is promised of a backend that does something wrong."""
     for name, caller in callers.items():
         keys = [question.key for question in backend.of(caller) if question.heard]
         least, most = ATTEMPTS.get(name, (5, 5))
         assert set(keys) == {f"{caller.call_sid}:1"}, name
         assert least <= len(keys) <= most, name
         assert caller.phone.broken == [], name
-        assert caller.slowest < 2 + LATE, name
+        assert caller.slowest < 4.5 + LATE, name
         dialled = [event for _, event in caller.events if "line dials" in event]
         lost = name not in AFTER_ALL
         assert caller.times(SORRY if lost else AFTER_ALL[name][1]) == 1, caller.phone.transcript
         assert dialled == ([f"line dials {PERSON}"] if lost else []), name
-    waits = [caller.waited_for(SORRY) for name, caller in callers.items() if name in MISDEEDS]
-    print(f"a person after {min(waits):.1f} to {max(waits):.1f} s")
 
 
+@pytest.mark.long
 @of_the_scenes
 def test_nobody_waits_longer_than_two_minutes(scenes: Scenes) -> None:
     """A backend that hangs, or drips, or is not there: when patience ends somebody else is."""
@@ -453,6 +478,7 @@ def test_callers_on_hold_leave_room_for_new_ones(upstash: Upstash, api: TwilioAp
         assert caller.phone.broken == []
 
 
+@pytest.mark.long
 def test_a_conversation_goes_on_as_long_as_the_backend_wants(upstash: Upstash) -> None:
     """Thirty questions and answers; the backend is told of the last twenty, in order."""
     with (
@@ -542,7 +568,7 @@ class Meeting:
         upstash.before, upstash.after = self.before, self.after
 
     def writer(self, command: Command) -> str | None:
-        """Who writes the cell with this command, if it is one of the two."""
+        """The writer of the cell with this command, if it is one of the two."""
         if command[0] != "SET" or command[1] != self.key:
             return None
         return next((word for word in self.came if command[2].startswith(word)), None)
@@ -562,7 +588,7 @@ class Meeting:
 
     @property
     def happened(self) -> bool:
-        """Whether both came."""
+        """True once both came."""
         return all(event.is_set() for event in self.came.values())
 
 
@@ -583,7 +609,7 @@ class NearMiss:
 
     @property
     def happened(self) -> bool:
-        """Whether the look was overtaken."""
+        """True once the look was overtaken."""
         return self.pushing.is_set()
 
 
@@ -676,6 +702,7 @@ def test_a_push_that_fails_costs_at_most_the_pause(upstash: Upstash, api: Twilio
 # --- Redis goes away ---
 
 
+@pytest.mark.long
 def test_redis_that_goes_away_in_mid_thought_loses_nobody(upstash: Upstash, api: TwilioApi) -> None:
     """Asked once within the deadline, else a person; a hold goes on, however often it is looked."""
     ready = threading.Event()
@@ -718,6 +745,7 @@ def test_redis_that_goes_away_in_mid_thought_loses_nobody(upstash: Upstash, api:
 # --- the end of a call ---
 
 
+@pytest.mark.long
 def test_nothing_more_is_asked_for_a_caller_who_has_gone(upstash: Upstash, api: TwilioApi) -> None:
     """After the caller hangs up there is no further attempt, and nobody to push."""
 
@@ -743,6 +771,7 @@ def test_nothing_more_is_asked_for_a_caller_who_has_gone(upstash: Upstash, api: 
     assert failing.phone.warned == thinking.phone.warned == []
 
 
+@pytest.mark.long
 def test_events_outlive_the_instance_that_should_have_brought_them(upstash: Upstash) -> None:
     """A voicemail and the end of its call reach the backend, though the messenger is killed."""
     lives = threading.Event()
@@ -777,6 +806,7 @@ def test_events_outlive_the_instance_that_should_have_brought_them(upstash: Upst
     assert caller.phone.warned == []
 
 
+@pytest.mark.long
 def test_the_end_of_a_call_is_reported_until_the_backend_has_it(upstash: Upstash) -> None:
     """A backend that is down when a call ends hears of it as soon as it is up."""
 

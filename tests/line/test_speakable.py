@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from phone_line.speakable import make_speakable
 from phone_line.text import ENCODED, SAID
+from standins.examples import STEADY, as_many
+from standins.rows import first_quick
 
 SPEAKABLE: Final = [
     # the situation, what the model sent, what the caller hears
@@ -113,7 +115,7 @@ MARKUP: Final = [
 TEXTS: Final = st.lists(st.sampled_from(MARKUP) | st.characters(), max_size=60).map("".join)
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=500)
+@settings(STEADY, max_examples=as_many(500))
 @given(sent=TEXTS, limit=st.sampled_from([20, SAID]))
 def test_every_answer_can_be_spoken(sent: str, limit: int) -> None:
     """It fits into one Say and into XML, has no tag left, and is left as it is a second time."""
@@ -136,7 +138,7 @@ HOSTILE: Final = [each for each in MARKUP if each.strip()] + [
 ]
 
 
-@pytest.mark.parametrize("part", HOSTILE)
+@pytest.mark.parametrize("part", first_quick(HOSTILE))
 def test_a_hostile_answer_keeps_no_thread_busy(part: str) -> None:
     """Whatever part of markup is repeated, for millions of letters, it is read in a moment."""
     began = time.thread_time()

@@ -30,6 +30,8 @@ from phone_line.cells import Cells, Refused
 from phone_line.http import HttpAnswer
 from phone_line.sqlite import BETWEEN_TIDYINGS, SETUP, SQLite, make_private, open_file
 from phone_line.upstash import Upstash, headers_for, read_result
+from standins.examples import as_many
+from standins.settling import settle_all
 from standins.upstash import Upstash as StandIn
 
 ROOT: Final = Path(__file__).parents[2]
@@ -37,7 +39,7 @@ STEADY: Final = settings(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=25,
+    max_examples=as_many(25),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
@@ -173,7 +175,7 @@ ODD: Final = st.sampled_from(["no base64!", "////", "b", 1.5, {"a": 1}, True])
 
 
 def read_as_client(reply: Any) -> Any:  # noqa: ANN401 # JSON
-    """What the client makes of a reply, or which kind of error."""
+    """The result that the client reads in a reply, or its kind of error."""
     try:
         return format_response(reply, "base64")
     except Exception:  # whichever
@@ -181,7 +183,7 @@ def read_as_client(reply: Any) -> Any:  # noqa: ANN401 # JSON
 
 
 def read_as_here(reply: Any) -> Any:  # noqa: ANN401 # JSON
-    """What the line makes of it."""
+    """The result that the line reads in it."""
     try:
         return read_result(HttpAnswer(200, {}, json.dumps(reply).encode()))
     except Exception:  # whichever
@@ -243,11 +245,6 @@ def test_an_error_of_the_database_is_told_from_a_gateways(
 
 
 # The embedded file: shared, killed, deleted, read by others.
-
-
-def settle_all(path: str, prefix: str, who: str, many: int) -> list[str]:
-    """What one process is told when it settles many cells."""
-    return [Cells(SQLite(path), soon()).settle(f"{prefix}:{n}", who) for n in range(many)]
 
 
 def test_processes_share_a_file(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from phone_line.reception import (
 from standins.backend import ORIGIN, Backend, Caller, Question, Reply, says, until
 from standins.inside import FORM, TOKEN
 from standins.instance import ROOT, Instance, free_port
+from standins.rows import first_quick, mostly_long
 from standins.upstash import Upstash
 from standins.webhooks import sign
 
@@ -54,6 +55,7 @@ STARTS: Final = {
     "python -m main": ("-m", "main"),
     "functions-framework": ("-m", "functions_framework", "--target=handler"),
 }
+WAYS: Final = {name: (command,) for name, command in STARTS.items()}  # as rows of a test
 HEALTH: Final = b"GET /healthz HTTP/1.1\r\nHost: line.example\r\n\r\n"
 LAST_HEALTH: Final = b"GET /healthz HTTP/1.1\r\nHost: line.example\r\nConnection: close\r\n\r\n"
 POST: Final = b"POST /voice/inbound HTTP/1.1\r\nHost: line.example\r\n"
@@ -82,7 +84,7 @@ class Started(Instance):
         return self
 
 
-@pytest.fixture(scope="module", params=[*STARTS.values()], ids=[*STARTS])
+@pytest.fixture(scope="module", params=mostly_long(WAYS, "python -m main"))
 def line(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Instance]:
@@ -464,16 +466,17 @@ def test_a_variable_of_another_function_refuses_no_call(tmp_path: Path) -> None:
         assert b"<Response>" in read_answer(client)
 
 
-@pytest.mark.parametrize("value", ["0", "false", ""])
+@pytest.mark.parametrize("value", first_quick(["0", "false", ""]))
 def test_debug_that_is_off_is_nobodys_business(tmp_path: Path, value: str) -> None:
     """A variable that says no leaves no warning."""
     with Started(STARTS["python -m main"], {**settings(tmp_path), "DEBUG": value}) as line:
         assert "DEBUG" not in line.output()
 
 
-@pytest.mark.parametrize(
-    ("more", "arguments"), [({"DEBUG": "1"}, []), ({}, ["--debug"])], ids=["variable", "option"]
-)
+DEBUG: Final = {"variable": ({"DEBUG": "1"}, []), "option": ({}, ["--debug"])}
+
+
+@pytest.mark.parametrize(("more", "arguments"), mostly_long(DEBUG, "variable"))
 def test_debug_keeps_the_frameworks_own_command_from_starting(
     tmp_path: Path, more: dict[str, str], arguments: list[str]
 ) -> None:
@@ -501,7 +504,7 @@ def workers_of(line: Instance) -> set[int]:
 
 
 @pytest.mark.needs("ps")
-@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("start", mostly_long(WAYS, "python -m main"))
 def test_several_workers_are_one_line(tmp_path: Path, start: Sequence[str]) -> None:
     """With WORKERS=2 two processes answer; one that dies is replaced, and nobody waits for it."""
     with Started(start, {**settings(tmp_path), "WORKERS": "2"}) as line:
@@ -520,6 +523,7 @@ def test_numbers_that_are_none_keep_no_line_from_starting(tmp_path: Path) -> Non
     assert [name for name in wrong if name not in str(report["problems"])] == []
 
 
+@pytest.mark.long
 def test_every_worker_gives_its_questions_back(upstash: Upstash) -> None:
     """A stop reaches each worker: what any of them has claimed is free at once."""
     ready = threading.Event()

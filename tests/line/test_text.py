@@ -28,8 +28,9 @@ from phone_line.text import (
     speak_name,
     without_digits,
 )
+from standins.examples import STEADY, as_many
 
-STEADY: Final = settings(derandomize=True, deadline=None, database=None, max_examples=200)
+TRIED: Final = settings(STEADY, max_examples=as_many(200))
 HARMFUL: Final = "\x00\x1b\x7f\x85\u202e\u2066\ud83d\udca9\ufffe\uffff\u2028 \t\n.,!?<&\"'"
 LETTERS: Final = st.characters() | st.sampled_from(HARMFUL)
 TEXTS: Final = st.text(LETTERS, max_size=200)
@@ -45,7 +46,7 @@ def parsed(words: str) -> str:
 # --- Keeping ---
 
 
-@STEADY
+@TRIED
 @given(words=TEXTS, limit=st.integers(1, 50))
 def test_what_is_kept_is_bounded_and_fits_into_xml_and_json(words: str, limit: int) -> None:
     """Cleaned words are short, survive both formats, and are left as they are a second time."""
@@ -91,7 +92,7 @@ def test_a_long_breath_is_cut_at_a_word() -> None:
 # --- Comparing ---
 
 
-@STEADY
+@TRIED
 @given(words=TEXTS, others=TEXTS)
 def test_folded_words_can_be_looked_for_as_whole_words(words: str, others: str) -> None:
     """Folded again they stay; joined they fold as each alone, so that a phrase is found in both."""
@@ -126,7 +127,7 @@ def test_a_department_is_said_without_its_signs() -> None:
 # --- Speaking ---
 
 
-@STEADY
+@TRIED
 @given(words=LONG | TEXTS)
 def test_every_text_fits_into_one_say(words: str) -> None:
     """Both of Twilio's limits hold, in every script; said again it is the same."""
@@ -156,7 +157,7 @@ def test_a_say_is_filled_and_ends_with_a_sentence(sentence: str) -> None:
     assert 0.88 < full <= 1
 
 
-@STEADY
+@TRIED
 @given(words=LONG | TEXTS, limit=st.integers(0, 300))
 def test_a_shortened_text_is_the_beginning_of_it(words: str, limit: int) -> None:
     """It is within the limit, begins as the whole does, and is not shortened any further."""
@@ -226,14 +227,14 @@ def test_a_number_is_masked_however_it_is_written(phone: str, masked: str) -> No
 
 
 def shown_digits(text: str) -> int:
-    """How many digits of any script stand in a text."""
+    """The number of digits of any script in a text."""
     return len(re.findall(r"\d", text))
 
 
 WRITTEN: Final = st.text(st.sampled_from("+0123456789 ()-./\u2013"), max_size=30)
 
 
-@STEADY
+@TRIED
 @given(phone=WRITTEN | TEXTS)
 def test_a_masked_number_shows_four_digits_at_most(phone: str) -> None:
     """However it is written, at least three letters of it are hidden before any is shown."""
@@ -260,7 +261,7 @@ def test_a_setting_is_shown_without_the_digits_of_a_number(value: str, shown: st
     assert without_digits(value) == shown
 
 
-@STEADY
+@TRIED
 @given(before=TEXTS, phone=st.from_regex(r"\+?\d{5,15}", fullmatch=True), after=TEXTS)
 def test_no_digit_of_a_number_is_shown(before: str, phone: str, after: str) -> None:
     """Whatever stands around it, the value keeps its length and loses every digit."""

@@ -15,6 +15,7 @@ from standins.backend import until
 from standins.call import Phone
 from standins.inside import ORIGIN, Inside, stored, webhook
 from standins.media import RECORDING
+from standins.sentences import say
 from standins.sink import Sink
 from standins.twiml import parse
 from standins.upstash import Upstash
@@ -27,7 +28,7 @@ WORDS: Final = "Hello, this is Sam. Please call me back."
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    """Where the owner is told."""
+    """The sink where the owner is told."""
     with Sink() as sink:
         yield sink
 
@@ -59,7 +60,7 @@ def verb_of(phone: Phone) -> Element:
 
 
 def target(url: str) -> str:
-    """What Twilio asks for, when it is given a URL."""
+    """The request that Twilio makes when it is given a URL."""
     return urldefrag(urljoin("/voice/process", url)).url
 
 
@@ -110,7 +111,7 @@ def test_the_owner_is_told_of_the_words(line: Inside, sink: Sink) -> None:
     assert notice.key == f"{phone.call_sid}:transcript"
     assert notice.body["transcript"] == WORDS
     assert notice.body["recording"].startswith(f"{ORIGIN}/recordings/")
-    assert notice.text == f"Voicemail from +15557654321 says: {WORDS}"
+    assert notice.text == say("owner_transcript", caller="+15557654321", transcript=WORDS)
     assert page(line, phone)["transcript"] == WORDS
     assert WORDS in shown(line, phone, "text/html")
 
@@ -132,8 +133,8 @@ def test_a_failed_transcription_is_said_as_such(
     assert line.post(target(url), transcribed(phone, text, status)).status == 204
     notice = sink.taken(phone.call_sid)[1]
     assert notice.body["transcript"] == ""
-    assert "could not be transcribed" in notice.text
-    assert notice.body["recording"] in notice.text
+    link = notice.body["recording"]
+    assert notice.text == say("owner_transcript_failed", caller="+15557654321", link=link)
     assert page(line, phone)["transcript_failed"]
     assert "could not make out the words" in shown(line, phone, "text/html")
 

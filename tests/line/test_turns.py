@@ -8,6 +8,7 @@ import pytest
 
 from standins.backend import slow_backend
 from standins.inside import ORIGIN, Inside, judged, stored, webhook
+from standins.sentences import say
 from standins.upstash import Upstash, once
 from standins.webhooks import Answer
 
@@ -81,16 +82,19 @@ def test_a_call_has_an_end(file: Path) -> None:
         phone = Inside(env).phone()
         phone.ring()
         turns = 0
-        while phone.state == "gather":
-            phone.say("a ticket")
-            turns += 1
+        while phone.state in ("gather", "hold"):
+            if phone.state == "hold":  # for a moment, on a busy machine
+                phone.wait()
+            else:
+                phone.say("a ticket")
+                turns += 1
     assert 90 < turns < 100
     assert phone.state == "dial"
     phone.callee("no-answer")
     assert phone.state == "record"
     phone.leave_message()
     assert phone.state == "ended"
-    assert "Goodbye" in phone.heard[-1]
+    assert phone.heard[-1] == say("message_taken")
     assert phone.broken == []
 
 

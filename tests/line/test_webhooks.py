@@ -1,4 +1,4 @@
-"""What one webhook may bring: its fields, odd ones and missing ones, and what is said to each."""
+"""The fields of one webhook, odd ones and missing ones, and the answer to each."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What people say on the telephone, and what the line makes of it: a table a situation."""
+"""Things that people say on the telephone, and their meaning: a table a situation."""
 
 from dataclasses import replace
 from typing import Final

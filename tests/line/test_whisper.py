@@ -45,7 +45,7 @@ def whispers(phone: Phone) -> list[Webhook]:
 
 
 def target_of(sent: Webhook) -> str:
-    """Where a webhook went, without the origin."""
+    """The target of a webhook, without the origin."""
     return sent.url.removeprefix(ORIGIN)
 
 

@@ -1,4 +1,4 @@
-"""What the line meets outside: Twilio, Upstash, a backend; and instances of the line itself."""
+"""Stand-ins for the line's outside: Twilio, Upstash, a backend; and instances of the line."""
 
 import sys
 from pathlib import Path

@@ -36,7 +36,7 @@ class Question(NamedTuple):
 
     @property
     def heard(self) -> str:
-        """What the caller said; empty for an event."""
+        """The caller's words; empty for an event."""
         return str(self.body.get("heard", ""))
 
 
@@ -79,7 +79,7 @@ class Backend:
         self._server.server_close()
 
     def of(self, caller: "Caller") -> list[Question]:
-        """What was asked about one call, events included."""
+        """The questions about one call, events included."""
         sid = caller.call_sid
         return [question for question in tuple(self.questions) if question.body["call_sid"] == sid]
 
@@ -104,7 +104,7 @@ def slow_backend(seconds: float) -> Backend:
 
 
 class Door(ThreadingHTTPServer):
-    """Where questions come in."""
+    """The server that takes questions."""
 
     daemon_threads = True
     block_on_close = False
@@ -209,11 +209,11 @@ class Caller:
         return self
 
     def times(self, words: str) -> int:
-        """How often an event with these words happened."""
+        """The number of events with these words."""
         return sum(words in event for _, event in tuple(self.events))
 
     def moment(self, words: str) -> float:
-        """When an event with these words happened first."""
+        """The moment of the first event with these words."""
         return next(at for at, event in tuple(self.events) if words in event)
 
     @property
@@ -230,7 +230,7 @@ class Caller:
 
     @property
     def held(self) -> int:
-        """How often the caller was put on hold."""
+        """The number of times that the caller was put on hold."""
         return self.times("line waits")
 
     @property

@@ -660,7 +660,7 @@ class Phone:
 
     @property
     def _interrupted(self) -> bool:
-        """Whether the caller has gone, or was moved on, while a webhook was under way."""
+        """Tells if the caller has gone, or was moved on, while a webhook was under way."""
         return self._gone or self._pushed is not None
 
     def _read(self, ask: Ask) -> list[Element]:

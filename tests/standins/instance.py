@@ -72,7 +72,7 @@ class Instance:
         self.restart()
 
     def _environment(self, env: Mapping[str, str]) -> dict[str, str]:
-        """What is exported here, without any setting of a line, and the settings of this one."""
+        """The environment of here, without any setting of a line, and the settings of this one."""
         foreign = {k: v for k, v in os.environ.items() if k not in SETTINGS}
         kept = {k: v for k, v in foreign.items() if not k.startswith(LEFTOVERS)}
         return kept | {"THREADS": "8"} | dict(env) | {"PORT": str(self.port)}

@@ -16,7 +16,7 @@ from standins.inside import Inside, environ
 
 
 class Played(NamedTuple):
-    """What somebody got, and whether it was all."""
+    """The bytes that somebody got, and whether they were all."""
 
     status: int
     headers: Mapping[str, str]

@@ -92,7 +92,7 @@ class Media:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What answers one connection."""
+    """The handler of one connection."""
 
     protocol_version = "HTTP/1.1"
 

@@ -36,12 +36,12 @@ class Talk(NamedTuple):
 
     @property
     def heard(self) -> str:
-        """What the caller said last."""
+        """The last words of the caller."""
         return str(self.messages[-1]["content"])
 
     @property
     def instructions(self) -> str:
-        """What the model is told before the conversation."""
+        """The instructions to the model, before the conversation."""
         return str(self.messages[0]["content"])
 
 
@@ -111,11 +111,11 @@ class Model:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What makes a line ask this model."""
+        """The settings that make a line ask this model."""
         return {"BACKEND_URL": self.url, "BACKEND_TOKEN": KEY, "BACKEND_MODEL": NAME}
 
     def of(self, call_sid: str) -> list[Talk]:
-        """What was asked about one call."""
+        """The questions about one call."""
         return [talk for talk in tuple(self.talks) if talk.key.startswith(call_sid)]
 
     def answer(self, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
@@ -144,7 +144,7 @@ class Model:
 
 
 def find_complaint(asked: Mapping[str, Any]) -> str:
-    """What the strictest of services would hold against a question; nothing, if it is well."""
+    """The complaints of the strictest of services about a question; none, if it is well."""
     if asked.keys() != {"model", "messages"}:
         return f"fields {sorted(asked)}"
     roles = [message["role"] for message in asked["messages"]]
@@ -157,7 +157,7 @@ def find_complaint(asked: Mapping[str, Any]) -> str:
 
 
 class Door(ThreadingHTTPServer):
-    """Where questions come in."""
+    """The server that takes questions."""
 
     daemon_threads = True
     block_on_close = False
@@ -168,7 +168,7 @@ class Door(ThreadingHTTPServer):
 
 
 def make_handler(model: Model) -> type[BaseHTTPRequestHandler]:
-    """What serves one connection."""
+    """The handler of one connection."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -53,7 +53,7 @@ def dotenv(path: Path) -> dict[str, str]:
 
 
 def suggestion(name: str) -> str:
-    """What may have been meant by a name that is no setting."""
+    """The setting that may have been meant by a name that is none."""
     close = difflib.get_close_matches(name.upper(), sorted(SETTINGS), 1)
     return f"did you mean {close[0]}?" if close else ".env.example lists them all"
 

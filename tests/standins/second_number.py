@@ -85,7 +85,7 @@ class SecondNumber:
         self.sleep_until(until)
 
     def run_out(self) -> None:
-        """What the line waits for did not come."""
+        """The line waits for something that did not come."""
         if self.phone.state == "hold":
             self.phone.wait()
         elif self.phone.state == "dial":

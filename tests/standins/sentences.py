@@ -1,4 +1,4 @@
-"""What callers hear, by name: a test that expects a sentence takes it from here, and quotes none.
+"""The line's sentences, by name: a test that expects one takes it from here, and quotes none.
 
     say("not_heard")                              # "I am sorry, I did not hear you."
     say("did_you_say", "de", name="billing")      # "Meinten Sie billing? ..."
@@ -8,6 +8,7 @@
 Whoever changes a sentence of the line breaks no test that does so.
 """
 
+import codecs
 import re
 from functools import cache
 from pathlib import Path
@@ -40,11 +41,33 @@ def say_in_every_language(name: str) -> list[str]:
     return [say(name, language) for language in LANGUAGES]
 
 
-def change_sentence(root: Path, language: str, name: str, sentence: str) -> None:
-    """Changes a sentence as an owner would, in the copy of the tree at `root`."""
-    file = root / "phone_line" / "words" / f"{language}.toml"
-    text = file.read_text(encoding="utf-8")
-    line = re.compile(rf'^{re.escape(name)} = ".*"', re.MULTILINE)
-    assert line.search(text), name
-    changed = line.sub(lambda _: f'{name} = "{sentence}"', text, count=1)
-    file.write_text(changed, encoding="utf-8")
+SENTENCE: Final = re.compile(r'(?P<name>[\w-]+) = "(?P<words>.*)"(?P<rest>[^"]*\n)')
+
+
+def change_every_sentence(root: Path) -> int:
+    """Gives every sentence of every language other words, in the copy of the tree at `root`.
+
+    Letters become others (rot13), so that nothing of a sentence can be quoted any more; blanks,
+    digits and punctuation stay. Answers how many sentences there are.
+    """
+    changed = 0
+    for file in (root / "phone_line" / "words").glob("*.toml"):
+        lines, table = [], ""
+        for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.startswith("["):
+                table = line.strip("[]\n").partition(".")[0]
+            found = SENTENCE.fullmatch(line) if table == "sentences" else None
+            if found:
+                changed += 1
+                name, words, rest = found.groups()
+                lines.append(f'{name} = "{other_words(words)}"{rest}')
+            else:
+                lines.append(line)
+        file.write_text("".join(lines), encoding="utf-8")
+    return changed
+
+
+def other_words(sentence: str) -> str:
+    """Another sentence with the same blanks: `Hello, {name}` becomes `Uryyb, {name}`."""
+    parts = re.split(r"({\w+})", sentence)
+    return "".join(part if part[:1] == "{" else codecs.encode(part, "rot13") for part in parts)

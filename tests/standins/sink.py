@@ -70,7 +70,7 @@ class Sink:
         return phone
 
     def taken(self, call_sid: str = "") -> list[Notice]:
-        """What was told and taken, of one call or of all."""
+        """The kinds of notices that were told and taken, of one call or of all."""
         notices = [each for each in tuple(self.notices) if 200 <= each.answered < 300]
         return [each for each in notices if call_sid in each.body["call_sid"]]
 
@@ -92,7 +92,7 @@ class Sink:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What answers one connection."""
+    """The handler of one connection."""
 
     protocol_version = "HTTP/1.1"
 
@@ -122,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Door(ThreadingHTTPServer):
-    """Where notices come in."""
+    """The server that takes notices."""
 
     daemon_threads = True
     block_on_close = False

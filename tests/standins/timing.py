@@ -1,4 +1,4 @@
-"""How late an answer may come when four tests share two cores.
+"""The grace for an answer while several tests share two cores.
 
     assert took < 4.5 + LATE
 

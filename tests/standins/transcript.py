@@ -55,7 +55,7 @@ class Transcript:
 
     @property
     def tells_owner(self) -> bool:
-        """Whether the owner is told of something, so that the line needs a NOTIFY_URL."""
+        """Tells if the owner is told of something, so that the line needs a NOTIFY_URL."""
         return any(event.startswith(TOLD) for event in self.events)
 
     @classmethod
@@ -136,7 +136,7 @@ class Transcript:
 
 
 def differs(said: str, expected: str) -> str | None:
-    """What was said, unless it is what was expected."""
+    """The words that were said, unless they are what was expected."""
     return None if fits(expected, said) else f"it was {said!r}"
 
 

@@ -85,7 +85,7 @@ class TwilioAccount:
         return self.numbers[0]
 
     def answer(self, asked: Asked) -> Reply:
-        """What a request brings."""
+        """The parts of a request."""
         self.asked.append(asked)
         try:
             return 200, JSON, json.dumps(self.find(asked)).encode()

@@ -57,7 +57,7 @@ class Push(NamedTuple):
 
 
 class Api(BaseHTTPRequestHandler):
-    """What speaks inside of the tunnel."""
+    """The server inside of the tunnel."""
 
     protocol_version = "HTTP/1.1"
 
@@ -129,7 +129,7 @@ class Tunnel(BaseHTTPRequestHandler):
 
 
 class Door(ThreadingHTTPServer):
-    """Where the library comes in; it only ever listens on this machine."""
+    """The server for the library; it only ever listens on this machine."""
 
     daemon_threads = True
     block_on_close = False
@@ -183,12 +183,12 @@ class TwilioApi:
 
     @property
     def authorization(self) -> str:
-        """What the account's own login looks like on the wire."""
+        """The account's own login, as it looks on the wire."""
         login = f"{self.account}:{self.auth_token}".encode()
         return f"Basic {base64.b64encode(login).decode()}"
 
     def pushes_of(self, call_sid: str) -> list[Push]:
-        """What was asked about one call."""
+        """The questions about one call."""
         return [push for push in tuple(self.pushes) if push.call_sid == call_sid]
 
     def take(self, push: Push) -> str | None:

@@ -28,7 +28,7 @@ CAP_SECONDS: Final = 15.0  # "imposed by Twilio on all call-related HTTP request
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; `seconds` counts from the first byte sent to the last one received."""
+    """An answer; `seconds` counts from the first byte sent to the last one received."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,7 +43,7 @@ class Answer:
 
 
 class Ask(NamedTuple):
-    """Where the next document comes from, with the fields that the last verb adds."""
+    """The source of the next document, with the fields that the last verb adds."""
 
     url: str
     fields: Sequence[tuple[str, str]] = ()
@@ -84,7 +84,7 @@ class Limits:
 
 Deliver = Callable[[str, Fields, Mapping[str, str]], Answer]
 LIMITS: ContextVar[Limits] = ContextVar("LIMITS", default=Limits())  # noqa: B039 (it is frozen)
-"""What the attempt under way is allowed; `http_deliver` obeys it, also inside another `deliver`."""
+"""The limits of the attempt under way; `http_deliver` obeys them, also inside another `deliver`."""
 
 
 STAGES: Final = {"ct": "no connection", "rt": "no answer", "partial": "half an answer"}

@@ -1,4 +1,4 @@
-"""How code is broken: at a place that was named, or where nobody chose to.
+"""Breaks code at a place that was named, or where nobody chose to.
 
 A named place is a function and a pattern in it (`break_text`). The pattern is compared token by
 token, so blanks, line breaks, comments and the comma that a formatter adds make no difference: a
@@ -14,6 +14,7 @@ import difflib
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -75,9 +76,15 @@ def compile_pattern(old: str) -> str:
     return "".join(parts)
 
 
+@cache
+def parse(text: str) -> ast.Module:
+    """The syntax of a file, in which many places are looked for."""
+    return ast.parse(text)
+
+
 def find_function(text: str, name: str) -> tuple[int, int]:
     """The offsets at which a function or class begins and ends. Raises ValueError without it."""
-    node: ast.AST = ast.parse(text)
+    node: ast.AST = parse(text)
     for part in filter(None, name.split(".")):
         inside = [each for each in ast.walk(node) if getattr(each, "name", "") == part]
         if not inside:
@@ -123,7 +130,7 @@ def find_wounds(path: str, text: str) -> list[Wound]:
 
 
 def quiet_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """What no test could notice: annotations, docstrings, messages of errors and of the log.
+    """Parts that no test could notice: annotations, docstrings, messages of errors and of the log.
 
     And what stands in an f-string, whose places `ast` does not know before Python 3.12.
     """

@@ -19,7 +19,7 @@ EXPECTED: Final = (11205, 11217)  # problems that this run makes: attempts lost,
 
 
 class Audit:
-    """What must hold for a call that is over."""
+    """The promises for a call that is over."""
 
     def __init__(self, caller: "Caller") -> None:
         self.caller, self.phone = caller, caller.phone

@@ -29,7 +29,7 @@ MANNERS: Final[Mapping[str, tuple[str, ...]]] = {
 
 @dataclass
 class Work:
-    """What the backend was asked under one Idempotency-Key."""
+    """The questions to the backend under one Idempotency-Key."""
 
     case: str
     manner: str

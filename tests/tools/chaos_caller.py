@@ -59,7 +59,7 @@ class Caller:
 
     @property
     def excuses(self) -> set[str]:
-        """What this run did to the call that allows it to leave its script."""
+        """The faults of this run that allow the call to leave its script."""
         excuses = set(self.luck.excuses)
         for post in self.road.posts.values():
             if post.path == "/voice/fallback":
@@ -88,7 +88,7 @@ class Caller:
             time.sleep(0.02)
 
     def words(self) -> str:
-        """What was said and done since the caller or callee last acted."""
+        """The events since the caller or callee last acted."""
         return " | ".join(e for e in self.phone.transcript[self.mark :] if e.startswith(HEARD))
 
     def _event(self) -> None:
@@ -143,7 +143,7 @@ class Caller:
         self.phone.hang_up()
 
     def _next_of_script(self) -> str:
-        """What the caller does now: by the script, else by a scene of it, else by a detour."""
+        """The caller's next action: by the script, else by a scene of it, else by a detour."""
         words, scenes = self.words(), self.script.scenes
         if self.place < len(scenes) and self._hears(scenes[self.place][0], words):
             self.place += 1
@@ -162,7 +162,7 @@ class Caller:
         return bool(re.search(pattern.replace("{case}", case or self.case or "nothing yet"), words))
 
     def left_scenes(self) -> list[str]:
-        """What the caller never heard."""
+        """The words that the caller never heard."""
         return [hears for hears, _ in self.script.scenes[self.place :] if hears != HOLDING]
 
     def breach(self, promise: str, **details: object) -> None:

@@ -56,12 +56,12 @@ class Post:
 
     @property
     def keys(self) -> str:
-        """What was keyed."""
+        """The keys that were pressed."""
         return dict(self.fields).get("Digits", "")
 
 
 class Road:
-    """What lies between Twilio and the instances of one line, for one call."""
+    """The way between Twilio and the instances of one line, for one call."""
 
     def __init__(self, world: "World", line: str, dice: Random) -> None:
         self.world, self.line, self.dice = world, line, dice

@@ -45,7 +45,7 @@ FORGOTTEN: Final = 0.01  # share of the commands before which their cells are fo
 
 @dataclass
 class Luck:
-    """What Redis did to one call, which is one of a line."""
+    """The luck of one call, which is one of a line, with Redis."""
 
     line: str = ""
     struck: dict[tuple[str, ...], list[tuple[float, float]]] = field(
@@ -135,7 +135,7 @@ class Weather:
             self.lucks[call_sid] = Luck(line)
 
     def luck_of(self, call_sid: str) -> Luck:
-        """What was done to a call so far."""
+        """The faults that met a call so far."""
         with self._lock:
             luck = self.lucks[call_sid]
             return Luck(luck.line, {}, {*luck.excuses}, [*luck.strikes], dict(luck.stood))
@@ -197,7 +197,7 @@ class Station:
             return self._pipe.recv()
 
     def luck_of(self, call_sid: str) -> Luck:
-        """What was done to a call so far."""
+        """The faults that met a call so far."""
         luck: Luck = self.ask(Weather.luck_of, call_sid)
         return luck
 

@@ -28,6 +28,7 @@ from bench import (
     written,
 )
 from standins.instance import ROOT
+from standins.rows import mostly_long
 
 OURS: Final = [row for row in ROWS if row != "express"]  # that one fetches packages of Node
 measured = pytest.mark.needs("ps")  # the bench asks it how much memory its processes take
@@ -41,6 +42,7 @@ def figures() -> dict[str, list[Figure]]:
 
 
 @pytest.mark.long
+@pytest.mark.waits
 @measured
 @pytest.mark.xdist_group("bench")
 def test_every_row_gives_figures(figures: dict[str, list[Figure]]) -> None:
@@ -50,6 +52,7 @@ def test_every_row_gives_figures(figures: dict[str, list[Figure]]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.waits
 @measured
 @pytest.mark.xdist_group("bench")
 def test_contestants_are_compared_within_a_round(figures: dict[str, list[Figure]]) -> None:
@@ -73,6 +76,7 @@ def test_contestants_have_what_production_has(tmp_path: Path) -> None:
     assert found.stdout.split() == ["True"] * 3 + ["False"] * 3
 
 
+@pytest.mark.long
 def test_the_line_is_compiled_as_the_build_does_it(tmp_path: Path) -> None:
     """What is measured as deployed has the bytecode of main.py and of all rooms of the package."""
     bench = Bench(tmp_path)
@@ -82,7 +86,10 @@ def test_the_line_is_compiled_as_the_build_does_it(tmp_path: Path) -> None:
     assert "main" in bench.deployed[-1]
 
 
-@pytest.mark.parametrize("there", [[], ["node"], ["npm"], ["node", "npm"]])
+THERE: Final = {"none": [], "node": ["node"], "npm": ["npm"], "both": ["node", "npm"]}
+
+
+@pytest.mark.parametrize("there", mostly_long(THERE))
 def test_without_node_or_its_registry_a_row_is_left_out(
     there: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +125,7 @@ def test_memory_is_that_of_all_processes() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.waits
 @measured
 @pytest.mark.xdist_group("bench")
 def test_callers_on_hold_leave_the_threads_to_others(figures: dict[str, list[Figure]]) -> None:
@@ -128,6 +136,7 @@ def test_callers_on_hold_leave_the_threads_to_others(figures: dict[str, list[Fig
 
 
 @pytest.mark.long
+@pytest.mark.waits
 @measured
 @pytest.mark.xdist_group("bench")
 def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, list[Figure]]) -> None:
@@ -139,6 +148,7 @@ def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, lis
 
 
 @pytest.mark.long
+@pytest.mark.waits
 @measured
 @pytest.mark.xdist_group("bench")
 def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> None:
@@ -149,6 +159,7 @@ def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> Non
 
 
 @pytest.mark.long
+@pytest.mark.waits
 @measured
 @pytest.mark.xdist_group("bench")
 def test_a_table_names_the_command_that_repeats_each_row(figures: dict[str, list[Figure]]) -> None:
@@ -177,6 +188,7 @@ def test_import_times_are_summed_by_package() -> None:
     assert import_times(report) == {"flask": 2.0}
 
 
+@pytest.mark.long
 def test_one_row_can_be_had_as_json() -> None:
     """`--only` and `--json` give that row's figures on stdout, and progress on stderr."""
     script = ROOT / "tests/bench.py"

@@ -13,7 +13,7 @@ import pytest
 import bless
 from sabotage import copy_tree
 from standins.instance import ROOT
-from standins.sentences import change_sentence, say
+from standins.sentences import LANGUAGES, change_every_sentence, say
 
 CALL: Final = f"""\
 # Nobody answers, and the caller leaves a message.
@@ -32,6 +32,10 @@ line records
 caller leaves a message (7 s)
 line hangs up
 """
+
+
+# The tests that hear or read what the line says.
+QUOTING: Final = ("line", "tools/test_readme.py", "tools/test_call.py", "tools/test_phone.py")
 
 
 @pytest.fixture
@@ -67,7 +71,7 @@ def run(tree: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 def outcome_of(tree: Path, tests: Sequence[str], *options: str) -> subprocess.CompletedProcess[str]:
-    """Run tests in a tree, one after the other."""
+    """Run tests in a tree, one after the other unless the options say otherwise."""
     quiet = ("-m", "pytest", "-n0", "-x", "-q", "-p", "no:cacheprovider")
     return run(tree, *quiet, *options, *(f"tests/{test}" for test in tests))
 
@@ -139,22 +143,23 @@ def test_a_call_that_needs_a_backend_is_refused(
     assert "a call that needs a backend is a test" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_calls_that_fit_are_not_touched(capsys: pytest.CaptureFixture[str]) -> None:
     """As the tree stands, no transcript is in need of a blessing."""
     assert bless.main([]) == 0
     assert capsys.readouterr().out.startswith("0 of ")
 
 
-@pytest.mark.timeout(300)
-def test_whoever_changes_the_greeting_breaks_no_test(tree: Path) -> None:
-    """The greeting in two languages: transcripts differ, are blessed, and everything is green."""
-    change_sentence(tree, "en", "greeting", "Good day & welcome.")
-    change_sentence(tree, "de", "greeting", "Moin.")
-    calls = ["line/test_calls.py::test_call_on_one_instance"]
-    others = ["line/test_paths.py", "line/test_languages.py", "tools/test_readme.py"]
-    assert outcome_of(tree, calls).returncode == pytest.ExitCode.TESTS_FAILED
+@pytest.mark.long
+@pytest.mark.waits  # it runs a large part of the tests itself, side by side
+@pytest.mark.timeout(1200)
+def test_whoever_changes_every_sentence_breaks_no_test(tree: Path) -> None:
+    """Other words in every language: transcripts differ, are blessed, and everything is green."""
+    assert change_every_sentence(tree) > 40 * len(LANGUAGES)
+    call = "line/test_calls.py::test_call_on_one_instance[german]"
+    assert outcome_of(tree, [call]).returncode == pytest.ExitCode.TESTS_FAILED
     blessed = run(tree, "tests/bless.py")
     assert "changed: german.call\n" in blessed.stdout
     assert "changed: README.md\n" in blessed.stdout
-    done = outcome_of(tree, calls + others)
+    done = outcome_of(tree, QUOTING, "-n4")
     assert done.returncode == 0, done.stdout[-3000:]

@@ -32,7 +32,7 @@ def dialling(line: Canned, *phones: str, caller: str = "+15557654321", more: str
 
 
 def bridged(line: Canned) -> list[tuple[str, str]]:
-    """What the Dial's action was told: the status, and whether there was a bridge."""
+    """The fields of the Dial's action: the status, and whether there was a bridge."""
     return [(each["DialCallStatus"], each["DialBridged"]) for each in line.forms("/dialled")]
 
 

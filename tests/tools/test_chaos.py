@@ -38,6 +38,7 @@ def finished() -> tuple[int, dict[str, Any]]:
 
 @needs_ps
 @pytest.mark.long
+@pytest.mark.waits
 @pytest.mark.xdist_group("chaos")
 def test_no_promise_is_broken_while_everything_breaks(finished: tuple[int, dict[str, Any]]) -> None:
     """Every call is kept to its script while instances die, webhooks repeat and Redis fails."""
@@ -48,6 +49,7 @@ def test_no_promise_is_broken_while_everything_breaks(finished: tuple[int, dict[
 
 @needs_ps
 @pytest.mark.long
+@pytest.mark.waits
 @pytest.mark.xdist_group("chaos")
 def test_a_short_run_breaks_enough_to_prove_something(finished: tuple[int, dict[str, Any]]) -> None:
     """Kills, every sort of duplicate, losses and faults happen in it, and effects are asked for."""
@@ -73,6 +75,7 @@ def test_a_short_run_breaks_enough_to_prove_something(finished: tuple[int, dict[
             Script("dials another", "menu", ((MENU, "caller presses 1"), ("dials 1", "")), GOODBYE),
             "the caller knows what to do",
             id="the number that is dialled",
+            marks=pytest.mark.long,
         ),
         pytest.param(
             Script(
@@ -87,6 +90,7 @@ def test_a_short_run_breaks_enough_to_prove_something(finished: tuple[int, dict[
             ),
             "the call goes by its script",
             id="whoever did not take the call",
+            marks=pytest.mark.long,
         ),
     ],
 )

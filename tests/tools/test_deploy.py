@@ -69,7 +69,7 @@ def run(*command: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def evaluate(linked: Mapping[str, str] = LINKED, **env: str) -> dict[str, Any]:
-    """What the CLI gets from the file."""
+    """The configuration that the CLI gets from the file."""
     done = run(EVALUATE, str(FILE), json.dumps(linked), **env)
     assert (done.returncode, done.stderr) == (0, "")
     found: dict[str, Any] = json.loads(done.stdout)

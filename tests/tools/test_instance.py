@@ -12,7 +12,7 @@ from standins.webhooks import Failed, http_deliver
 
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, str]:
-    """What a function needs to start."""
+    """The settings that a function needs to start."""
     state = str(tmp_path / "calls.sqlite3")
     return {"TWILIO_AUTH_TOKEN": TOKEN, "STATE_FILE": state, "FORWARD_TO": "+15550100099"}
 
@@ -46,6 +46,7 @@ def test_an_instance_that_cannot_start_says_why(settings: dict[str, str]) -> Non
         Instance(settings | {"PYTHONHOME": "/nowhere"})
 
 
+@pytest.mark.long
 def test_exported_settings_do_not_leak(
     settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

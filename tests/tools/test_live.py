@@ -1,4 +1,4 @@
-"""What live.py finds at a line that is well, and at one with each mistake that a deploy can make.
+"""The findings of live.py at a line that is well, and at one with each mistake of a deploy.
 
 The line is a real process, its Redis the stand-in of upstash.py, and Twilio's REST APIs those of
 twilio_account.py. Every mistake is made alone; it must be found, and nothing else.
@@ -27,6 +27,7 @@ from standins.backend import Reply as Answered
 from standins.call import OVERRIDES
 from standins.instance import ROOT, Instance
 from standins.media import Media
+from standins.rows import mostly_long
 from standins.served import PASSWORD, AnyRecording, Served
 from standins.serving import Asked, Reply, serving
 from standins.sink import Sink
@@ -85,12 +86,12 @@ def look_and(
 
 
 def changes(findings: list[Finding]) -> list[str]:
-    """What is to be changed, each with its advice."""
+    """The findings that are to be changed, each with its advice."""
     return [f"{each.seen} > {each.advice}" for each in findings if each.level == "CHANGE"]
 
 
 def notes(findings: list[Finding]) -> list[str]:
-    """What should be known, each with its advice."""
+    """The findings that should be known, each with its advice."""
     return [f"{each.seen} > {each.advice}" for each in findings if each.level == "note"]
 
 
@@ -214,7 +215,7 @@ def test_a_mistake_in_the_number_is_found(
 def look_at_number(
     twilio: TwilioAccount, url: str, chosen: str = NUMBER, token: str = TOKEN
 ) -> list[Finding]:
-    """What is found at Twilio alone."""
+    """The findings at Twilio alone."""
     account = Account(ACCOUNT, (ACCOUNT, token), twilio.url)
     return list(at_number.check_number(account, chosen, url, OVERRIDES))
 
@@ -458,18 +459,26 @@ def test_what_the_login_may_not_see_is_said(
 # ---- recordings --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def media() -> Iterator[Media]:
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Media]:
     """Twilio's media hosts, with every recording that is asked for."""
-    with Media() as media:
-        media.recordings = AnyRecording()
-        yield media
+    with Media() as hosts:
+        hosts.recordings = AnyRecording()
+        yield hosts
 
 
 @pytest.fixture
-def playing(media: Media, tmp_path: Path) -> Iterator[Served]:
+def media(hosts: Media) -> Iterator[Media]:
+    """The same; the line's login is taken again afterwards."""
+    login = hosts.login
+    yield hosts
+    hosts.login = login
+
+
+@pytest.fixture(scope="module")
+def playing(hosts: Media, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A line whose recordings can be had."""
-    with Served(media, tmp_path) as instance:
+    with Served(hosts, tmp_path_factory.mktemp("playing")) as instance:
         yield instance
 
 
@@ -508,30 +517,25 @@ def test_another_token_is_found(line: Instance) -> None:
     assert f"PUBLIC_URL there is not {line.url}" in found
 
 
-LINES: Final[list[tuple[str, dict[str, str], list[str]]]] = [
-    # what is wrong with the line, its settings, what is found
-    ("another PUBLIC_URL", {"PUBLIC_URL": "https://old.example"}, ["call is answered 403"]),
-    (
-        "another account",
+LINES: Final[dict[str, tuple[dict[str, str], list[str]]]] = {
+    # what is wrong with the line: its settings, what is found
+    "another PUBLIC_URL": ({"PUBLIC_URL": "https://old.example"}, ["call is answered 403"]),
+    "another account": (
         {"TWILIO_ACCOUNT_SID": "AC" + "f" * 32},
         ["TWILIO_ACCOUNT_SID there is another"],
     ),
-    (
-        "a typo",
+    "a typo": (
         {"FORWARD_TO": "5550100099", "HOURS": "always"},
         ["/healthz: FORWARD_TO", "/healthz: HOURS"],
     ),
-    (
-        "a store that keeps nothing",
+    "a store that keeps nothing": (
         {"UPSTASH_REDIS_REST_URL": "http://127.0.0.1:1", "UPSTASH_REDIS_REST_TOKEN": "t"},
         ["UPSTASH_REDIS_REST_URL cannot be written"],
     ),
-]
+}
 
 
-@pytest.mark.parametrize(
-    ("settings", "wanted"), [pytest.param(*row[1:], id=row[0]) for row in LINES]
-)
+@pytest.mark.parametrize(("settings", "wanted"), mostly_long(LINES, "another PUBLIC_URL", "a typo"))
 def test_a_mistake_in_the_line_is_found(
     settings: dict[str, str], wanted: list[str], tmp_path: Path
 ) -> None:
@@ -576,6 +580,7 @@ def test_a_wrong_token_of_the_database_is_found(line: Instance, upstash: Upstash
     assert "nonsense" not in found
 
 
+@pytest.mark.long
 def test_a_database_far_away_is_found() -> None:
     """A round trip of 60 ms is seen in the difference between a webhook and /healthz."""
     with (
@@ -746,16 +751,14 @@ def test_a_line_that_is_closed_tells_of_a_missed_call_too(tmp_path: Path) -> Non
     assert sink.told() == ["test", "missed"]
 
 
-ADDRESSES: Final[list[tuple[str, int | str, str, str]]] = [
-    ("refusing", 500, "NOTIFY_URL answers 500 to a test event", "Anything that takes a POST"),
-    ("moved", "redirect", "NOTIFY_URL answers 302 to a test event", "not followed"),
-    ("cut", "cut", "NOTIFY_URL does not answer here", "Is it right?"),
-]
+ADDRESSES: Final[dict[str, tuple[int | str, str, str]]] = {
+    "refusing": (500, "NOTIFY_URL answers 500 to a test event", "Anything that takes a POST"),
+    "moved": ("redirect", "NOTIFY_URL answers 302 to a test event", "not followed"),
+    "cut": ("cut", "NOTIFY_URL does not answer here", "Is it right?"),
+}
 
 
-@pytest.mark.parametrize(
-    ("fault", "found", "advice"), [pytest.param(*row[1:], id=row[0]) for row in ADDRESSES]
-)
+@pytest.mark.parametrize(("fault", "found", "advice"), mostly_long(ADDRESSES, "moved"))
 def test_an_address_that_takes_no_event_is_found(
     tmp_path: Path, fault: int | str, found: str, advice: str
 ) -> None:

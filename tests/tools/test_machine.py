@@ -32,6 +32,7 @@ def test_what_a_machine_lacks_is_left_out_and_said() -> None:
     assert "1 test was left out, chromium is not installed: apt-get install chromium" in run.stdout
 
 
+@pytest.mark.long
 def test_in_ci_nothing_may_be_missing() -> None:
     """Where CI is set the same test fails, and says what to install."""
     run = run_on_a_bare_machine("-n0", BROWSER, ANYWHERE, CI="true")
@@ -49,7 +50,8 @@ def test_what_takes_long_is_left_out_and_said() -> None:
     assert "1 test was left out, they take long: python -m pytest --long" in run.stdout
 
 
-@pytest.mark.parametrize("asking", ["--long", "by name", "in CI"])
+@pytest.mark.long
+@pytest.mark.parametrize("asking", ["by name", "--long", "in CI"])
 def test_what_takes_long_is_run_when_asked_for(asking: str) -> None:
     """All of it by an option, one by its name, and everything in CI."""
     name = "::test_a_harmless_change_survives" if asking == "by name" else ""

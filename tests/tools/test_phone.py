@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -21,6 +22,7 @@ from phone import arguments
 from standins.call import Phone
 from standins.canned import TOKEN, Canned, Reply, voicemail
 from standins.instance import ROOT, SETTINGS
+from standins.rows import first_quick, mostly_long
 from standins.sentences import in_twiml, say
 from standins.transcript import run_script
 
@@ -105,11 +107,13 @@ def test_the_terminal_explains_what_it_cannot_do(line: Canned) -> None:
 
 @pytest.mark.parametrize(
     "script",
-    [
-        (ROOT / "tests/calls/instance_killed.call").read_text(encoding="utf-8"),
-        "# A call on 1 May 2025.\n\nset FORWARD_TO=+15550100099\nrings\n",
-        "rings from anonymous\nline: Which?\n",
-    ],
+    first_quick(
+        [
+            (ROOT / "tests/calls/instance_killed.call").read_text(encoding="utf-8"),
+            "# A call on 1 May 2025.\n\nset FORWARD_TO=+15550100099\nrings\n",
+            "rings from anonymous\nline: Which?\n",
+        ]
+    ),
 )
 def test_a_transcript_is_not_taken_for_a_script(line: Canned, script: str) -> None:
     """Whoever pipes a saved call in is told how such a file is run, and nobody rings."""
@@ -120,7 +124,7 @@ def test_a_transcript_is_not_taken_for_a_script(line: Canned, script: str) -> No
     assert line.asked == []
 
 
-@pytest.mark.parametrize("words", ["set up a meeting", "my phone rings"])
+@pytest.mark.parametrize("words", first_quick(["set up a meeting", "my phone rings"]))
 def test_a_caller_may_talk_like_a_transcript(line: Canned, words: str) -> None:
     """Words that only resemble one are said."""
     voicemail(line)
@@ -206,7 +210,7 @@ def test_a_keyboard_is_told_what_to_try(line: Canned) -> None:
     assert "\x1b[32mcaller: billing\x1b[0m" in "".join(rest)
 
 
-@pytest.mark.parametrize("setting", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+@pytest.mark.parametrize("setting", first_quick([{"NO_COLOR": "1"}, {"TERM": "dumb"}]))
 def test_nobody_is_forced_to_see_colours(line: Canned, setting: dict[str, str]) -> None:
     """A terminal that has none, or whose owner wants none, gets plain words."""
     assert "line: Which?" in typed(line, "!hangup\r", **setting)
@@ -258,7 +262,7 @@ def test_an_interrupt_hangs_up(line: Canned) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--set", "A=1"], ["--env", ".env"], ["--what"], ["--token", ""]]
+    "options", first_quick([["--set", "A=1"], ["--env", ".env"], ["--what"], ["--token", ""]])
 )
 def test_wrong_usage_is_status_two(line: Canned, options: list[str]) -> None:
     """Options that cannot be meant are refused before anybody rings."""
@@ -270,13 +274,15 @@ def test_wrong_usage_is_status_two(line: Canned, options: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("pair", "words"),
-    [
-        ("GREETNG=Hi", "'GREETNG'; did you mean GREETING?"),
-        ("hours=never", "'hours'; did you mean HOURS?"),
-        ("SPEECH_TIME_OUT=3", "'SPEECH_TIME_OUT'; did you mean SPEECH_TIMEOUT?"),
-        ("XYZZY=1", "'XYZZY'; .env.example lists them all"),
-        ("=1", "''; .env.example lists them all"),
-    ],
+    first_quick(
+        [
+            ("GREETNG=Hi", "'GREETNG'; did you mean GREETING?"),
+            ("hours=never", "'hours'; did you mean HOURS?"),
+            ("SPEECH_TIME_OUT=3", "'SPEECH_TIME_OUT'; did you mean SPEECH_TIMEOUT?"),
+            ("XYZZY=1", "'XYZZY'; .env.example lists them all"),
+            ("=1", "''; .env.example lists them all"),
+        ]
+    ),
 )
 def test_a_setting_that_does_not_exist_is_refused(pair: str, words: str) -> None:
     """A misspelt name starts nothing, and the name that was probably meant is told."""
@@ -324,11 +330,13 @@ def test_a_rehearsal_is_a_call_without_secrets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [
-        ("GREETNG=Hi", "--env: there is no setting 'GREETNG'; did you mean GREETING?"),
-        ("\nFORWARD_TO +1", ".env: line 2 is not NAME=VALUE"),
-        (None, ".env cannot be read: No such file or directory"),
-    ],
+    first_quick(
+        [
+            ("GREETNG=Hi", "--env: there is no setting 'GREETNG'; did you mean GREETING?"),
+            ("\nFORWARD_TO +1", ".env: line 2 is not NAME=VALUE"),
+            (None, ".env cannot be read: No such file or directory"),
+        ]
+    ),
 )
 def test_a_file_of_settings_that_cannot_be_meant_is_refused(
     tmp_path: Path, text: str | None, words: str
@@ -369,7 +377,7 @@ def test_the_report_of_health_comes_before_the_call(line: Canned) -> None:
     assert [asked.target for asked in line.asked][:2] == ["/healthz", "/voice/inbound"]
 
 
-@pytest.mark.parametrize("body", ["not here", "[]", '{"problems": null}', "7"])
+@pytest.mark.parametrize("body", first_quick(["not here", "[]", '{"problems": null}', "7"]))
 def test_a_line_without_a_report_is_called_all_the_same(line: Canned, body: str) -> None:
     """What is no report of health is said, and breaks nothing."""
     line.on("/healthz", Reply(body, 404, "application/json"))
@@ -446,12 +454,14 @@ def test_attempts_that_fail_otherwise_are_told_apart(line: Canned) -> None:
 
 @pytest.mark.parametrize(
     ("script", "told"),
-    [
-        ("!hangup\nbilling\n\n#1\n\n", "3 lines of the script never used: 'billing', '', '#1'"),
-        ("!hangup\nbilling", "1 line of the script never used: 'billing'"),
-        ("!hangup\n\n", ""),
-        ("", ""),
-    ],
+    first_quick(
+        [
+            ("!hangup\nbilling\n\n#1\n\n", "3 lines of the script never used: 'billing', '', '#1'"),
+            ("!hangup\nbilling", "1 line of the script never used: 'billing'"),
+            ("!hangup\n\n", ""),
+            ("", ""),
+        ]
+    ),
 )
 def test_what_came_too_late_is_told_at_the_end(line: Canned, script: str, told: str) -> None:
     """Lines after the end of the call are in one comment; empty ones at the end are none."""
@@ -514,6 +524,7 @@ def test_the_history_is_told_for_people() -> None:
     assert "<Response>" not in done.stdout
 
 
+@pytest.mark.long
 def test_the_history_can_be_had_to_the_letter() -> None:
     """!history json prints each cell as it stands, one a line."""
     done = command("Ann, my bill\n!history json\n!answer 30\n")
@@ -524,6 +535,7 @@ def test_the_history_can_be_had_to_the_letter() -> None:
     assert "<Response>" in records[1]["twiml"]
 
 
+@pytest.mark.long
 def test_a_broken_setting_of_the_own_function_is_told() -> None:
     """What the function's report says of a setting is printed before the call, which goes on."""
     done = command("!hangup\n", "--set", "FORWARD_TO=+15550100098", "--set", "HOURS=never")
@@ -549,6 +561,7 @@ def answer_webhook(*_: object) -> None:
 """
 
 
+@pytest.mark.long
 def test_a_bug_of_the_own_function_is_told_with_its_cause(tmp_path: Path) -> None:
     """The caller hears an apology; the terminal shows what the log says of it, and ends ill."""
     skipped = shutil.ignore_patterns("test_*", "calls", "records", "__pycache__")
@@ -573,7 +586,10 @@ def test_a_bug_of_the_own_function_is_told_with_its_cause(tmp_path: Path) -> Non
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("program", ["phone.py", "live.py", "chaos.py", "conftest.py"])
+PROGRAMS: Final = ("phone.py", "live.py", "chaos.py", "conftest.py")
+
+
+@pytest.mark.parametrize("program", mostly_long({name: name for name in PROGRAMS}, "phone.py"))
 def test_an_older_python_is_told_which_one_is_needed(program: str) -> None:
     """Not an ImportError from somewhere inside: a sentence, and status 1."""
     code = (

@@ -96,6 +96,9 @@ def test_the_backend_that_is_shown_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(
+    600
+)  # it makes an environment twice, each of which takes a processor 6 seconds
 @pytest.mark.needs("bash")
 @pytest.mark.parametrize("ending", ["-m pytest", "tests/phone.py"])
 def test_without_a_network_the_next_try_begins_like_the_first(tmp_path: Path, ending: str) -> None:

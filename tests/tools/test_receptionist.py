@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
+import pytest
+
 import receptionist
 from standins.instance import ROOT
 from standins.model import Model, fails, says
@@ -33,7 +35,7 @@ def call_pizzeria(
 
 
 def events(done: subprocess.CompletedProcess[str]) -> list[str]:
-    """What happened in the call, without comments."""
+    """The events of the call, without comments."""
     return [event for event in done.stdout.splitlines() if not event.startswith("#")]
 
 
@@ -53,6 +55,7 @@ def test_the_pizzeria_is_called_without_an_account() -> None:
     assert len(re.findall(r"^# turn \d: [\d.]+ s, 57 tokens$", done.stdout, re.MULTILINE)) == 3
 
 
+@pytest.mark.long
 def test_the_pizzeria_is_called_from_the_keyboard() -> None:
     """Without --play the caller is whoever types, and every command of the terminal works."""
     script = "When do you open?\n!kill\nI want to complain to a manager\n!answer 30\n"
@@ -68,6 +71,7 @@ def test_the_pizzeria_is_called_from_the_keyboard() -> None:
     assert "callee answers (30 s)" in done.stdout
 
 
+@pytest.mark.long
 def test_the_same_conversation_runs_against_a_real_endpoint() -> None:
     """Where BACKEND_URL is given that model is asked, with the same prompt and the same words."""
     with Model(lambda _: says("Let me see.")) as model:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -45,6 +44,7 @@ from standins.twiml import Problem, parse
 
 pytestmark = pytest.mark.waits
 SPEED: Final = 25.0
+Serve = Callable[..., Served]
 DEPARTMENTS: Final = "billing=+15550100001 cancel=+15550100002"
 
 
@@ -52,18 +52,16 @@ class Deployed:
     """A line, the account whose number leads to it, and what is set here."""
 
     def __init__(
-        self, held: ExitStack, folder: Path, speed: float = SPEED, **settings: str
+        self, serve: Serve, held: ExitStack, speed: float = SPEED, **settings: str
     ) -> None:
-        media = held.enter_context(Media())
-        media.recordings = AnyRecording()
         self.env = {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_ACCOUNT_SID": ACCOUNT, **settings}
         self.env |= {"ADMIN_TOKEN": PASSWORD}
-        self.line = held.enter_context(Served(media, folder, **self.env))
+        self.line = serve(**self.env)
         self.twilio = held.enter_context(TwilioAccount(self.line.url, TOKEN))
         self.twilio.speed = self.speed = speed
 
     def find(self, *given: str, **env: str) -> list[Finding]:
-        """What live.py --ring finds, with an owner who agrees."""
+        """The findings of live.py --ring, with an owner who agrees."""
         fixed = ("--api", self.twilio.url, "--speed", str(self.speed), "--ring", SECOND)
         settings = self.env | env
         options = live.read_arguments([self.line.url, *fixed, *given], settings)
@@ -98,15 +96,33 @@ class Deployed:
 Deploy = Callable[..., Deployed]
 
 
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Starts a line, once for all tests that want the same settings: it knows calls apart."""
+    running: dict[str, Served] = {}
+    with ExitStack() as held:
+        media = held.enter_context(Media())
+        media.recordings = AnyRecording()
+
+        def start(**env: str) -> Served:
+            key = repr(sorted(env.items()))
+            if key not in running:
+                folder = tmp_path_factory.mktemp("served")
+                running[key] = held.enter_context(Served(media, folder, **env))
+            return running[key]
+
+        yield start
+
+
 @pytest.fixture
-def deploy(tmp_path: Path) -> Iterator[Deploy]:
+def deploy(serve: Serve) -> Iterator[Deploy]:
     """Makes a deployed line with settings."""
     with ExitStack() as held:
-        yield partial(Deployed, held, tmp_path)
+        yield partial(Deployed, serve, held)
 
 
 def changes(findings: list[Finding]) -> list[str]:
-    """What is to be changed."""
+    """The findings that are to be changed."""
     return [each.seen for each in findings if each.level == "CHANGE"]
 
 
@@ -153,6 +169,7 @@ def test_calls_have_a_limit_and_are_short(deploy: Deploy) -> None:
     assert len(form["Twiml"]) < 4000
 
 
+@pytest.mark.long
 def test_seconds_are_those_of_the_call(deploy: Deploy) -> None:
     """Speech that took two seconds to be recognised is told to have taken about two."""
     here = deploy(DEPARTMENTS=DEPARTMENTS, speed=5.0)
@@ -169,6 +186,7 @@ def test_speech_that_cuts_a_prompt_short_is_told(deploy: Deploy) -> None:
     assert re.fullmatch(r"yes: it was answered [5-8]\.\d s into words of 9 s", answers[INTERRUPTS])
 
 
+@pytest.mark.long
 def test_speech_that_is_lost_during_a_prompt_is_told(deploy: Deploy) -> None:
     """Where speech does not cut a prompt short, the table says so, and nothing is to be changed."""
     here = deploy(DEPARTMENTS=DEPARTMENTS)
@@ -209,12 +227,14 @@ def test_a_menu_by_word_leads_where_it_should(deploy: Deploy) -> None:
     assert "menu by word: 'billing' led to to_billing: no-answer" in seen(findings)
 
 
+@pytest.mark.long
 def test_a_line_without_a_menu_is_told_a_reason(deploy: Deploy) -> None:
     """FORWARD_TO alone: a reason is said, and the person is rung."""
     findings, _ = deploy(FORWARD_TO="+15550100099").try_script("connected", may_dial=True)
     assert "connected: 'This is a test call.' led to connect: no-answer" in seen(findings)
 
 
+@pytest.mark.long
 def test_a_language_is_chosen_first(deploy: Deploy) -> None:
     """A line of several languages is told by key that the first is wanted."""
     here = deploy(DEPARTMENTS=DEPARTMENTS, LANGUAGE="de-DE es-ES")
@@ -223,8 +243,9 @@ def test_a_language_is_chosen_first(deploy: Deploy) -> None:
     assert answers[WORDS].startswith("'wiederholen' became 'wiederholen'")
 
 
+@pytest.mark.long
 def test_a_hold_is_told_of(deploy: Deploy) -> None:
-    """How long the backend took, and how often the caller was told to wait."""
+    """The seconds of the backend are told, and how often the caller was told to wait."""
     with Backend(lambda _: says("Booked.")) as backend:
         here = deploy(BACKEND_URL=backend.url)
         findings, answers = here.try_script("hold")
@@ -244,6 +265,7 @@ def test_a_line_that_turns_the_second_number_away_is_not_rung(deploy: Deploy) ->
     assert here.twilio.calls == {}
 
 
+@pytest.mark.long
 def test_a_line_that_is_closed_gets_a_message(deploy: Deploy) -> None:
     """Where there is no question, only the script for voicemail has a place."""
     here = deploy(HOURS=closed_hours())
@@ -295,6 +317,7 @@ def test_an_owner_who_says_no_is_not_charged(deploy: Deploy) -> None:
     assert here.twilio.calls == {}
 
 
+@pytest.mark.long
 def test_a_call_is_ended_whatever_happens(deploy: Deploy) -> None:
     """If live.py is stopped in the middle of a call, the call is, too."""
     here = deploy()

@@ -4,6 +4,7 @@ All of them take some minutes: `python tests/sabotage.py`. Here only some are ru
 """
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -45,10 +46,17 @@ def open(key: "int") -> bool:
 '''
 
 
+@cache
 def functions(path: str) -> set[str]:
     """The names of the functions in a module of the tests."""
     tree = ast.parse((ROOT / "tests" / path).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@cache
+def whole(path: str) -> str:
+    """The syntax of a file that nobody has broken."""
+    return ast.dump(ast.parse((ROOT / path).read_text(encoding="utf-8")))
 
 
 def test_there_are_enough_of_them() -> None:
@@ -61,7 +69,7 @@ def test_a_sabotage_fits_the_code(each: Sabotage) -> None:
     """Its place is found once, what becomes of it is Python, and its tests exist."""
     source = (ROOT / each.path).read_text(encoding="utf-8")
     broken = sabotage.commit_sabotage(source, each)
-    assert ast.dump(ast.parse(broken)) != ast.dump(ast.parse(source))
+    assert ast.dump(ast.parse(broken)) != whole(each.path)
     for test in each.tests.split():
         path, _, name = test.partition("::")
         assert not name or name.partition("[")[0] in functions(path)
@@ -123,6 +131,7 @@ def test_code_is_broken_in_every_way_where_nobody_chose_to() -> None:
     assert len({*broken.values()}) == len(broken)
 
 
+@pytest.mark.long
 def test_the_same_seed_breaks_the_same_places() -> None:
     """A survivor can be looked at again; all kinds of changes have their turn."""
     first, again, other = (sabotage.choose_wounds(ROOT, 20, seed) for seed in (1, 1, 2))
@@ -130,6 +139,7 @@ def test_the_same_seed_breaks_the_same_places() -> None:
     assert len({wound.kind for wound in first}) == 5
 
 
+@pytest.mark.long
 def test_every_change_at_random_changes_the_program() -> None:
     """Wherever the code is broken it is still Python, and not the same."""
     whole = ast.dump(ast.parse(_main()))
@@ -168,6 +178,7 @@ def test_the_quickest_tests_come_first() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.waits
 def test_a_harmless_change_survives() -> None:
     """Tests that notice nothing catch nothing, and neither do tests that are not there."""
     assert not sabotage.judge_sabotage(HARMLESS).caught
@@ -176,6 +187,7 @@ def test_a_harmless_change_survives() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.waits
 def test_some_sabotages_are_caught(tmp_path: Path) -> None:
     """The tests pass on an untouched copy, and fail on a copy with any of these places broken."""
     chosen = [BY_NAME[name] for name in SOME]
@@ -183,6 +195,7 @@ def test_some_sabotages_are_caught(tmp_path: Path) -> None:
     assert sabotage.count_caught(chosen, tree, at_once=2) == len(chosen)
 
 
+@pytest.mark.long
 def test_the_command_says_who_survived(capsys: pytest.CaptureFixture[str]) -> None:
     """One line for each sabotage with the test that caught it; an unknown name is wrong usage."""
     assert sabotage.main(["--only", "the log has words"]) == 0

@@ -113,7 +113,7 @@ WARNED = [
 
 
 def verdict(inside: str) -> list[tuple[int, str, bool]]:
-    """What the judge says about the inside of a <Response> fetched from /v."""
+    """The judge's problems with the inside of a <Response> fetched from /v."""
     found = judge(f"<Response>{inside}</Response>", "http://a.example/v#rc=1")
     return [(problem.code, problem.words, problem.broken) for problem in found]
 
