@@ -71,6 +71,7 @@ from phone_line.webhook import (
 from phone_line.whisper import whisper_call
 
 METHOD_REFUSED: Final = "refused: the number's webhook has the wrong method. Set it to HTTP POST"
+TURN_REFUSED: Final = "refused: no turn. The voice URL of a number ends in /voice/inbound"
 PATH_REFUSED: Final = "refused: no such path. The voice URL of a number ends in /voice/inbound"
 STATUS_REFUSED: Final = "a call rings at /voice/status. Is it set as the voice URL of a number?"
 
@@ -135,7 +136,7 @@ class PhoneLine:
         if endpoint == "end":
             return self.end_call(webhook, form, arrived)
         if endpoint in ("go_on", "whisper", "take_transcript"):
-            webhook = place_webhook(webhook, request.environ["RAW_URI"])
+            webhook = place_request(webhook, request)
         if endpoint == "take_transcript":
             return self.take_transcript(webhook, form, arrived)
         if endpoint == "whisper":
@@ -225,6 +226,18 @@ def is_twilios(request: Request) -> bool:
     if "X-Twilio-Signature" in request.headers:
         return True
     return bool(re.search("(?i)voice|webhook|twilio|twiml", request.path))
+
+
+def place_request(webhook: Webhook, request: Request) -> Webhook:
+    """The webhook, placed where its URL says. Raises BadRequest or Forbidden.
+
+    A number's webhook that is set to such a URL brings no turn, and leaves a warning.
+    """
+    try:
+        return place_webhook(webhook, request.environ["RAW_URI"])
+    except BadRequest:
+        warn_sparingly("turn", TURN_REFUSED, path=request.path[:80])
+        raise
 
 
 def find_failed(webhook: Webhook, form: Mapping[str, str]) -> Webhook | None:

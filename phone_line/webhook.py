@@ -42,7 +42,6 @@ KEYPAD: Final = str.maketrans("abcdefghijklmnopqrstuvwxyz", "2223334445556667777
 ON_KEYPAD: Final = frozenset(("+464", *(f"+{word.translate(KEYPAD)}" for word in WITHHELD)))
 # CallStatus of an ended call.
 OVER: Final = ("completed", "busy", "failed", "no-answer", "canceled")
-TURN_MISSING: Final = "refused: no turn. The voice URL of a number ends in /voice/inbound"
 
 
 class Webhook(NamedTuple):
@@ -247,7 +246,6 @@ def place_webhook(webhook: Webhook, url: str) -> Webhook:
     query = read_query(url)
     turn = read_count(query.get("turn", ""), LAST_TURN)
     if turn is None:
-        warn_sparingly("turn", TURN_MISSING, path=urlsplit(url).path[:80])
         raise BadRequest(f"turn must be a number from 0 to {LAST_TURN}.")
     began, since = check_dates(query)
     return webhook._replace(

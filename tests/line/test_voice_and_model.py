@@ -74,10 +74,7 @@ def test_a_region_has_its_voice_and_its_model(
 
 @pytest.mark.parametrize("tag", TAGS)
 def test_whatever_the_defaults_produce_is_in_twilios_tables(tag: str) -> None:
-    """For each language and country: a Neural voice of the region, or of its neighbour.
-
-    And a model that knows the language, or none, which means Twilio's own choice.
-    """
+    """A Neural voice of the region or its neighbour; a model that knows the language, or none."""
     language = tag.partition("-")[0]
     region = tag if tag in NEURAL else NEIGHBOURS[language]
     other = "fr-CA" if tag != "fr-CA" else "fr-FR"
