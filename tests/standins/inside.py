@@ -55,7 +55,7 @@ def once(
     """The same plan, which never changes, for all lines of the same settings.
 
     A line reads its words and rehearses its flow before the first call. That takes a server a
-    fiftieth of a second once, and took the tests, which start thousands of lines, a minute.
+    fiftieth of a second, once; the tests make thousands of lines, of few kinds.
     """
     built: dict[str, tuple[Plan, list[str]]] = {}
 
