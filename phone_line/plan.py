@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from phone_line.flow import Ask, Flow, Transfer
@@ -52,7 +52,7 @@ class Plan:
 
     def leave_out(self, numbers: Iterable[str]) -> "Plan":
         """The plan without some numbers: a line must not ring itself, nor who is calling."""
-        left_out, endings = spellings_of(numbers)
+        left_out, endings = spellings_of(tuple(numbers))
         rest = {}
         for name, phones in self.numbers.items():
             named = zip(phones, bare_numbers(phones), strict=True)
@@ -66,7 +66,8 @@ class Plan:
         return self if rest == self.numbers else replace(self, numbers=rest)
 
 
-def spellings_of(numbers: Iterable[str]) -> tuple[set[str], tuple[str, ...]]:
+@lru_cache(maxsize=256)  # the webhooks of a call all ask for the same
+def spellings_of(numbers: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
     """Numbers as carriers write them: bare, and the endings by which others are known.
 
     A number without + or 00 may lack its country (`0155...`); a SIP address may be a number's.
@@ -79,7 +80,7 @@ def spellings_of(numbers: Iterable[str]) -> tuple[set[str], tuple[str, ...]]:
         national = bare_number(user).lstrip("0")
         if not user.startswith(("+", "00")) and len(national) >= NATIONAL:
             endings.append(national)
-    return bare, tuple(endings)
+    return frozenset(bare), tuple(endings)
 
 
 @cache

@@ -151,13 +151,16 @@ def spellings(origin: str) -> Iterator[str]:
     Twilio leaves the port of an https URL out, its own library accepts both, and host names are
     the same in any case (https://www.twilio.com/docs/usage/security).
     """
+    yield origin
     scheme, _, host = origin.partition("://")
     name, _, port = host.partition(":")
     hosts = [host, name] if port else [host]
     if scheme == "https":
         hosts.append(f"{name}:{port or 443}")
     every = [*hosts, *map(str.lower, hosts)]
-    yield from dict.fromkeys(f"{scheme}://{host}" for host in every)
+    for spelling in dict.fromkeys(f"{scheme}://{host}" for host in every):
+        if spelling != origin:
+            yield spelling
 
 
 def read_webhook(settings: Settings, base: str, form: Mapping[str, str]) -> Webhook:
