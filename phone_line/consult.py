@@ -3,9 +3,13 @@
 What the caller said is settled before anybody is asked, so that nothing loses it. For a store that
 is away there is one rule:
 
-    A question that stands in the store is held until its two minutes are over, whatever can be
-    seen of it. One that could not be put there is asked once, within this webhook. If no answer
-    comes of it: an apology, and a person or voicemail; and no push ends that talk.
+    A caller who is on hold (the URL says so), or whose question stands in the store, stays on hold
+    while nothing can be seen of the answer, until two minutes after the question; then comes an
+    apology, and a person or voicemail. A question that cannot be put into the store is asked within
+    this webhook, if a thread is free for it: its answer is said, or the same apology. Whatever is
+    said without being settled, no push may end: the store is told so as soon as it is back.
+
+The caller whose cells cannot even be read is held by `turn.find_answer`, which reads them.
 """
 
 import time
@@ -76,11 +80,13 @@ def keep_question(visit: Visit, asking: Asking) -> Answer | None:
         return None
     asking.question = read_record(Question, standing) or asking.question
     result = visit.webhook.cell(visit.webhook.turn, "result")
-    return read_answer_of_before(*visit.cells.read(result, until=visit.moment(ASKED)))
+    with suppress(StoreUnavailable):  # the question stands: it is not asked a second time here
+        return read_answer_of_before(*visit.cells.read(result, until=visit.moment(ASKED)))
+    return None
 
 
 def ask_once(visit: Visit, asking: Asking) -> str:
-    """Ask the backend within this webhook. Its answer is said, or that there is none."""
+    """Ask the backend within this webhook, if a thread is free; say what came of it."""
     answer = FAILED
     with visit.desk.take_place() as may_wait, suppress(BackendFailed):
         if may_wait:
@@ -117,7 +123,7 @@ def say_record(visit: Visit, record: Record) -> str:
 def is_hold_over(webhook: Webhook) -> bool:
     """Tell whether a held caller has waited for two minutes, from the URL alone.
 
-    URLs of the release before name no time: then the holds are counted.
+    A URL of the release before may name no time: then the holds are counted.
     """
     if webhook.since:
         return time.time() > webhook.since + PATIENCE

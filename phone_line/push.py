@@ -6,8 +6,8 @@ the caller would hear the answer twice, or be dialled twice. So whoever is about
 answer first claims the cell `voice`; exactly one gets it.
 - A webhook that waits for the worker in the same process needs no claim: then no push begins.
 - A look that loses keeps a silence that outlasts the push. If the push fails, it then speaks.
-- A pusher looks before and after its claim whether the call went on, because a look may have been
-  unable to claim, and have spoken all the same.
+- Before and after its claim a pusher checks that the call has not gone on: while Redis was away, a
+  caller who came back may have been given the answer without a claim.
 """
 
 import time
@@ -18,6 +18,7 @@ from phone_line.answers import Line
 from phone_line.cells import Cells, StoreUnavailable
 from phone_line.deadline import Moment
 from phone_line.log import find_cause, write_log
+from phone_line.records import Question
 from phone_line.settings import Settings
 from phone_line.slow_work import LEASE
 from phone_line.twiml import next_url
@@ -62,7 +63,7 @@ def forbid_push(line: Line, webhook: Webhook, until: Moment) -> None:
         time.sleep(LEASE / 4)
 
 
-def push_caller(line: Line, webhook: Webhook, step: str, owner: str) -> None:
+def push_caller(line: Line, webhook: Webhook, question: Question, owner: str) -> None:
     """Move a held caller to the answer, unless it is spoken already or the caller has gone on."""
     try:
         client = open_client(line.settings)  # which takes long the first time
@@ -75,7 +76,8 @@ def push_caller(line: Line, webhook: Webhook, step: str, owner: str) -> None:
             return
         if has_gone_on(line, webhook):
             return
-        place: dict[str, object] = {"turn": webhook.turn, "step": step, "hold": 1, "pushed": 1}
+        place: dict[str, object] = {"turn": webhook.turn, "step": question.step, "hold": 1}
+        place |= {"since": int(question.at), "pushed": 1}
         if webhook.language:
             place["language"] = webhook.language
         path = next_url(line.settings, webhook.began, place)

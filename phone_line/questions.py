@@ -1,8 +1,8 @@
 """A question to the backend, as work for a desk: asked until it is answered, and settled as words.
 
-The question itself is settled before anybody works on it (`turn.py`), so no retry and no death of
-an instance loses it. Whoever works on it settles turn n+1, the next answer of the call, so that the
-backend's answer exists once, as words. For two minutes it may be asked again; then, or when the
+`consult.keep_question` settles the question before anybody works on it, so no retry and no death
+of an instance loses it. Whoever works on it settles turn n+1, the next answer of the call, so that
+the backend's answer exists once, as words. For two minutes it may be asked again; then, or when the
 backend fails for good, the answer is an apology, and a person or voicemail.
 """
 
@@ -97,7 +97,7 @@ class Asking:
     def follow_up(self, owner: str) -> None:
         """Push the caller to the answer, if the line has a login for that."""
         if self.line.settings.rest_login and not self.is_overtaken:
-            push_caller(self.line, self.webhook, self.question.step, owner)
+            push_caller(self.line, self.webhook, self.question, owner)
 
     def answer_with(self, answer: Answer) -> Record:
         """The next turn of the call, as the backend's answer makes it."""

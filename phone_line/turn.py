@@ -5,7 +5,8 @@
 
 Whoever loses a race (a retry, a rival instance, a write whose reply got lost) is handed the
 winner's record, and says exactly that. When the store is away nothing is known of the call but
-what the URL says, and nothing can be settled; what is decided is said all the same.
+what the URL says, and nothing can be settled; what is decided is said all the same, and a caller on
+hold stays there (`consult.py` has the rule).
 """
 
 import time

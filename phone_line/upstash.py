@@ -4,10 +4,10 @@ Source: https://upstash.com/docs/redis/features/restapi
 
 Upstash's own client has no time-out, sleeps for 3 seconds before it blindly repeats a command, and
 drops its connections after 5, which is sooner than a caller's next words (upstash-redis 1.8.0,
-http.py). So the way over the network is ours. The wire format is theirs: what the commands of a
-webhook bring is read here, because importing the client takes two thirds of what this package adds
-to a cold start; everything else, errors included, is read by the client. The tests hold both
-against each other.
+http.py). So the way over the network is ours. The wire format is theirs. Plain results are decoded
+here, because to import their client takes two thirds of what this package adds to a cold start;
+errors and unusual replies are left to it (`read_rarity`). The tests hold both against each other.
+`cells.Store` is what any store has to do, and `line.open_store` chooses one.
 """
 
 import json

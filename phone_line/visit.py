@@ -60,7 +60,8 @@ class Visit:
     def keep_silent(self) -> str:
         """A push is about to bring the answer: a silence that outlasts it, then the answer."""
         self.trail["held"] = nth = self.webhook.hold + 1
-        url = self.same_turn(step=self.webhook.step, hold=nth, pushed=1)
+        since = self.webhook.since or int(time.time())
+        url = self.same_turn(step=self.webhook.step, hold=nth, since=since, pushed=1)
         return render_silence(url, SILENCE)
 
     def same_turn(self, **query: object) -> str:

@@ -63,6 +63,33 @@ def test_a_look_that_can_read_nothing_is_held(fault: str, upstash: Upstash) -> N
         assert len(backend.questions) == 1
 
 
+@pytest.mark.parametrize("fault", ["drop", "502", "quota"])
+def test_a_repeat_that_sees_no_answer_is_held(fault: str, upstash: Upstash) -> None:
+    """Twilio repeats the question itself: it stands, so nobody asks the backend a second time."""
+    with slow_backend(3) as backend:
+        worker, other = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
+        phone = worker.phone()
+        phone.ring()
+        said = webhook(CallSid=phone.call_sid, SpeechResult="a ticket")
+        worker.post(LISTEN, said)
+        upstash.fault = lambda c: fault if c[-1].endswith(":result") else None
+        assert b"<Redirect>" in other.post(LISTEN, said).body
+        assert len(backend.questions) == 1
+
+
+def test_a_silence_remembers_since_when_the_caller_waits(upstash: Upstash) -> None:
+    """A push is on its way: whoever waits for it waits no two minutes more when Redis is away."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend, TWILIO_ACCOUNT_SID=ACCOUNT)
+        call, asked_at = new_call(), int(time.time()) - 60
+        late = Record(turn=2, step="listen", twiml="<Response>Booked.</Response>", late=1)
+        upstash.quietly(["SET", f"call:{call}:2", write_record(late), "EX", "600"])
+        upstash.quietly(["SET", f"call:{call}:1:voice", "push by somebody", "EX", "600"])
+        look = f"{THINK}&hold=2&since={asked_at}"
+        said = here.post(look, webhook(CallSid=call, AccountSid=ACCOUNT)).body
+        assert f"since={asked_at}&amp;pushed=1".encode() in said
+
+
 def test_a_person_who_takes_over_is_not_interrupted_later(upstash: Upstash) -> None:
     """Two minutes are over, and Redis is away: a person is rung, and then no push may begin."""
     with slow_backend(0) as backend:

@@ -10,6 +10,7 @@ import pytest
 from twilio.base.exceptions import TwilioRestException
 
 from phone_line import push as push_room
+from phone_line import records
 from phone_line.answers import Line
 from phone_line.cells import Cells
 from phone_line.push import (
@@ -39,6 +40,7 @@ BEGAN = 1_800_000_000
 HOOK = Webhook(
     SID, "+15557654321", "+15550001111", "https://l.example", Heard(), turn=1, began=BEGAN
 )
+QUESTION = records.Question("a ticket", at=BEGAN + 5.5, step="think")
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def cells_of(line: Line) -> Cells:
 
 def push(line: Line) -> None:
     """The worker's push of the caller who is on hold."""
-    push_caller(line, HOOK, "think", "owner")
+    push_caller(line, HOOK, QUESTION, "owner")
 
 
 def test_a_held_caller_is_moved(api: TwilioApi, upstash: Upstash) -> None:
@@ -74,13 +76,13 @@ def test_a_held_caller_is_moved(api: TwilioApi, upstash: Upstash) -> None:
     push(pushing(api, upstash))
     [moved] = api.pushes
     assert (moved.call_sid, moved.method) == (SID, "POST")
-    place = f"turn=1&step=think&hold=1&pushed=1&began={BEGAN}#"
+    place = f"turn=1&step=think&hold=1&since={BEGAN + 5}&pushed=1&began={BEGAN}#"
     assert moved.url.startswith(f"{ORIGIN}/voice/process?{place}")
 
 
 def test_a_push_remembers_the_language(api: TwilioApi, upstash: Upstash) -> None:
     """Redis may be away when the moved call arrives: then the URL says how to speak."""
-    push_caller(pushing(api, upstash), HOOK._replace(language="es-US"), "think", "owner")
+    push_caller(pushing(api, upstash), HOOK._replace(language="es-US"), QUESTION, "owner")
     [moved] = api.pushes
     assert "&language=es-US&" in moved.url
 

@@ -1195,6 +1195,22 @@ SLOW_WORK: Final = (
         " line/test_slow_work.py::test_nobody_waits_longer_than_two_minutes",
     ),
     Sabotage(
+        "a question that stands is asked once more",
+        CONSULT,
+        "keep_question",
+        "with suppress(StoreUnavailable):",
+        "with suppress(KeyError):",
+        "line/test_hold.py::test_a_repeat_that_sees_no_answer_is_held",
+    ),
+    Sabotage(
+        "a push forgets since when the caller waits",
+        PUSH,
+        "push_caller",
+        'place |= {"since": int(question.at), "pushed": 1}',
+        'place |= {"pushed": 1}',
+        "line/test_push.py::test_a_held_caller_is_moved",
+    ),
+    Sabotage(
         "a held caller gets a person when Redis blinks",
         TURN,
         "find_answer",
