@@ -1,7 +1,7 @@
 """The environment, read once and checked whole: every problem is named before the first call.
 
 A field of `Settings` is the variable of the same name in capital letters. To add a setting is to
-add a field (and a line to `.env.example` and the README). Values are understood by `values.py`.
+add a field (and a line to `.env.example` and to the README). Values are understood by `values.py`.
 A problem names the variable, what was found and what was expected; never a secret, and no digit of
 a phone number, because anybody can read it at /healthz.
 """
