@@ -205,6 +205,16 @@ def test_health_costs_redis_little(upstash: Upstash) -> None:
     assert upstash.commands == [("SET", "health", "well", "NX", "GET", "EX", "60")]
 
 
+def test_an_ill_redis_is_asked_every_five_seconds(upstash: Upstash) -> None:
+    """A bad answer is believed for a while, too: looking costs no more when Redis is ill."""
+    here = Inside(upstash.settings)
+    upstash.fault = lambda _: "quota"
+    assert here.send("GET", "/healthz").status == 503
+    asked = upstash.round_trips
+    assert [here.send("GET", "/healthz").status for _ in range(20)] == [503] * 20
+    assert upstash.round_trips == asked
+
+
 def test_what_callers_showed_is_trusted_for_a_minute(upstash: Upstash) -> None:
     """A call whose cell was settled proves that Redis writes: no look spends a command on it."""
     here = Inside(upstash.settings)

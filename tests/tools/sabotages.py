@@ -234,11 +234,19 @@ THE_STORE: Final = (
         "line/test_stores.py::test_an_error_of_the_database_is_told_from_a_gateways",
     ),
     Sabotage(
-        "a query of health for everybody who looks",
+        "an ill store is asked by everybody who looks",
         "phone_line/health.py",
         "Health.find_problem",
         "if self.asked and age < (ILL_FOR if self.problem else WELL_FOR):",
         "if self.asked and age < 0:",
+        "line/test_health.py::test_an_ill_redis_is_asked_every_five_seconds",
+    ),
+    Sabotage(
+        "a query of health for everybody who looks",
+        "phone_line/health.py",
+        "Health.find_problem",
+        "if settled and time.monotonic() < settled + WELL_FOR:",
+        "self.asked = 0.0\nif not settled and self.asked:",
         "line/test_health.py::test_health_costs_redis_little",
     ),
 )
