@@ -82,14 +82,15 @@ def test_rubbish_in_a_cell_does_not_keep_the_end_from_the_backend(
         assert here.send("GET", f"/calls/{phone.call_sid}", headers=LOGIN).status == 200
 
 
+def answer_unless(down: threading.Event) -> Reply:
+    """A backend's answer to an event, or its 503 while it is down."""
+    return Reply(b"", 503) if down.is_set() else Reply(b"{}")
+
+
 def test_a_message_that_comes_after_the_end_outlives_the_instance(upstash: Upstash) -> None:
     """The caller has hung up and the backend is down: 503, so that Twilio brings it once more."""
     down = threading.Event()
-
-    def decide(_: Question) -> Reply:
-        return Reply(b"", 503) if down.is_set() else Reply(b"{}")
-
-    with Backend(decide) as backend:
+    with Backend(lambda _: answer_unless(down)) as backend:
         first, second = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
         phone = first.phone()
         phone.ring()
@@ -112,11 +113,7 @@ def test_a_voicemail_that_cannot_be_read_at_the_end_is_told_later(
     """The backend was down when it was left, Redis is when the call ends: both are told at last."""
     down = threading.Event()
     down.set()
-
-    def decide(_: Question) -> Reply:
-        return Reply(b"", 503) if down.is_set() else Reply(b"{}")
-
-    with Backend(decide) as backend:
+    with Backend(lambda _: answer_unless(down)) as backend:
         first, second = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
         phone = first.phone()
         phone.ring()
