@@ -31,7 +31,7 @@ from standins.webhooks import Answer, Fields
 PERSON: Final = "+15550100099"
 ANSWER: Final = "line: You are booked."
 SECOND: Final = "line: Anything else."
-AT_ONCE: Final = 12  # calls that are played side by side: they mostly wait
+AT_ONCE: Final = 16  # calls that are played side by side: they mostly wait
 LONGEST: Final = 12  # looks: more is for ever
 
 
@@ -51,6 +51,7 @@ STORMS: Final = {
     for length in LENGTHS
     for way in ("looking", "pushing")
 }
+SETTLING: Final = 1  # the command that settles the question
 PLACES: Final = 8  # commands of the undisturbed call, from the caller's words to the answer
 
 
@@ -64,13 +65,15 @@ class Story:
     began: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
     listening: bool = False
+    stood: bool = False  # a lease was asked for, so the question had been settled
 
-    def strike(self) -> str | None:
+    def strike(self, command: Command) -> str | None:
         """The fault that meets the next command of this call."""
         with self.lock:
             if not self.listening or not self.fault:
                 return None
             place, self.commands = self.commands, self.commands + 1
+            self.stood = self.stood or command[1].endswith(":lease")
             if place < self.fault.place:
                 return None
             self.began = self.began or time.monotonic()
@@ -79,6 +82,11 @@ class Story:
             else:
                 is_struck = time.monotonic() < self.began + self.fault.seconds
             return self.fault.kind if is_struck else None
+
+    @property
+    def is_delayed(self) -> bool:
+        """The machine stood still for so long that the question met the fault meant for later."""
+        return self.fault is not None and self.fault.place > SETTLING and not self.stood
 
 
 def think(question: Question) -> Reply:
@@ -132,7 +140,7 @@ def judge_story(story: Story, backend: Backend) -> str:
     if len(first) != 1:
         return f"asked {len(first)} times"
     if dials:
-        settled = story.fault and story.fault.place > 1
+        settled = story.fault and story.fault.place > SETTLING
         wrong = settled or heard.count(ANSWER) or dials != [f"line dials {PERSON}"]
         return "a person, although the question stood" if wrong else ""
     if heard.count(ANSWER) != 1 or heard.count(SECOND) != 1:
@@ -140,6 +148,7 @@ def judge_story(story: Story, backend: Backend) -> str:
     return ""
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize(("times", "seconds", "pushing"), mostly_long(STORMS, "once-pushing"))
 def test_redis_fails_at_any_command_of_a_held_call(
     upstash: Upstash, times: int, seconds: float, *, pushing: bool
@@ -151,19 +160,24 @@ def test_redis_fails_at_any_command_of_a_held_call(
         if pushing:
             env |= {"TWILIO_ACCOUNT_SID": api.account}
         instances = [Inside(env), Inside(env)]
-        faults = [Fault(place, kind, times, seconds) for place in range(PLACES) for kind in KINDS]
-        stories = [Story(new_phone(instances), fault) for fault in faults]
-        by_sid = {story.phone.call_sid: story for story in stories}
-        for sid, story in by_sid.items():
-            api.calls[sid] = story.phone
+        by_sid: dict[str, Story] = {}
 
         def strike(command: Command) -> str | None:
             story = by_sid.get(command[1].split(":")[1])
-            return story.strike() if story else None
+            return story.strike(command) if story else None
+
+        def tell(fault: Fault, tries: int = 3) -> Story:
+            story = Story(new_phone(instances), fault)
+            by_sid[story.phone.call_sid] = story
+            api.calls[story.phone.call_sid] = story.phone
+            play(story)
+            return tell(fault, tries - 1) if story.is_delayed and tries > 1 else story
 
         upstash.fault = strike
-        for start in range(0, len(stories), AT_ONCE):
-            together(*[lambda s=s: play(s) for s in stories[start : start + AT_ONCE]])
+        faults = [Fault(place, kind, times, seconds) for place in range(PLACES) for kind in KINDS]
+        stories: list[Story] = []
+        for start in range(0, len(faults), AT_ONCE):
+            stories += together(*[lambda f=f: tell(f) for f in faults[start : start + AT_ONCE]])
         found = {story.fault: judge_story(story, backend) for story in stories}
         wrong = {fault: words for fault, words in found.items() if words}
         transcripts = [s.phone.transcript for s in stories if s.fault in wrong]

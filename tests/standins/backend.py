@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from standins.call import Clock, NotNow, Phone
 from standins.instance import Instance
@@ -22,6 +22,7 @@ from standins.twilio_api import TwilioApi
 from standins.webhooks import Answer, Fields, http_deliver
 
 ORIGIN: Final = "https://line.example"  # where Twilio believes the line to be
+Result = TypeVar("Result")
 STEP: Final = 0.02  # seconds between looks at a condition
 
 
@@ -247,8 +248,7 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
     return holds
 
 
-def together(*works: Callable[[], object]) -> None:
-    """Does everything at once; raises what was raised."""
+def together(*works: Callable[[], Result]) -> list[Result]:
+    """Does everything at once; what each returned. Raises what was raised."""
     with ThreadPoolExecutor(len(works)) as pool:
-        for done in [pool.submit(work) for work in works]:
-            done.result()
+        return [done.result() for done in [pool.submit(work) for work in works]]
