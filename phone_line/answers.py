@@ -6,6 +6,7 @@ come here, so that an answer exists once, as words, whoever gave it.
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from phone_line.cells import Cells, Store
 from phone_line.conversation import Reply
@@ -27,10 +28,17 @@ class Line:
 
 
 def write_answer(
-    line: Line, webhook: Webhook, asker: str, heard: Heard, after: Call, reply: Reply
+    line: Line,
+    webhook: Webhook,
+    asker: str,
+    heard: Heard,
+    after: Call,
+    reply: Reply,
+    **measured: Any,  # noqa: ANN401 # fields of a Record
 ) -> Record:
     """The record of an answer: the call after it, its TwiML, and what the page of a call shows.
 
+    `measured` is what only the caller of this function knows: `ms`, and of a worker some more.
     The caller's number is kept once, and only where there is a page that shows it.
     """
     keeps_caller = after.turn == 1 and bool(line.settings.admin_token)
@@ -47,6 +55,7 @@ def write_answer(
         hold=webhook.hold,
         caller=webhook.caller if keeps_caller else "",
         lasted=webhook.talked or webhook.recorded,
+        **measured,
     )
 
 

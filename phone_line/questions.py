@@ -105,9 +105,7 @@ class Asking:
         thinking = replace(self.thinking, turn=self.before.turn)
         after, reply = decide(plan, thinking, Heard(answer=answer))
         reply = Reply((*self.says, *reply.says), reply.step, reply.patience)
-        record = write_answer(
-            self.line, self.webhook, self.before.step, self.question, after, reply
-        )
         waited = round((time.time() - self.question.at) * 1000)
-        record = replace(record, seconds=answer.seconds, usage=answer.usage)
-        return replace(record, late=1, ms=max(waited, 0))
+        measured = {"ms": max(waited, 0), "seconds": answer.seconds, "usage": answer.usage}
+        words, asker = self.question, self.before.step
+        return write_answer(self.line, self.webhook, asker, words, after, reply, late=1, **measured)

@@ -153,8 +153,8 @@ def settle_reply(visit: Visit, before: Call, heard: Heard, after: Call, reply: R
         until = visit.moment(SLOW)
         teller.announce_message(visit.cells, visit.webhook, after.recording, until)
     visit.trail |= {"from": before.step or None, "to": after.step, "dial": heard.dial or None}
-    record = write_answer(visit.line, visit.webhook, before.step, heard, after, reply)
-    record = replace(record, ms=visit.elapsed)
+    took = visit.elapsed
+    record = write_answer(visit.line, visit.webhook, before.step, heard, after, reply, ms=took)
     if visit.is_away and visit.webhook.hold:
         return conclude(visit, record)  # a person takes over: no push may end that talk
     if visit.is_away:

@@ -8,6 +8,7 @@ it verbatim when it retries.
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlencode
+from xml.etree.ElementTree import tostring
 
 from twilio.twiml.voice_response import Dial, Gather, Record, VoiceResponse
 
@@ -27,6 +28,7 @@ TALK: Final = 3600  # seconds that a transfer may last; Twilio's own limit of fo
 MESSAGE: Final = 180  # seconds of a voicemail
 TRANSCRIBED: Final = 119  # seconds of one that is transcribed: Twilio takes less than two minutes
 LONGEST_SILENCE: Final = 10  # seconds that we sit through, at most
+DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>'
 # Words and seconds of waiting of each hold: few and long, because trial accounts allow ten hops.
 HOLDS: Final = (("hold_1", 4), ("hold_2", 9), ("hold_3", 10))
 
@@ -92,7 +94,12 @@ def render_reply(settings: Settings, plan: Plan, webhook: Webhook, call: Call, r
             response.hangup()
         case Tell() | Consult():
             response.redirect(url)  # nobody waits here: go on at the next turn
-    return str(response)
+    return write_document(response)
+
+
+def write_document(response: VoiceResponse) -> str:
+    """TwiML as text, at once: `str` writes bytes first, which takes twice as long."""
+    return DECLARATION + tostring(response.xml(), encoding="unicode")
 
 
 def say_words(settings: Settings, plan: Plan, speaker: VoiceResponse | Gather, words: str) -> None:
@@ -248,7 +255,7 @@ def render_hold(settings: Settings, plan: Plan, url: str, nth: int) -> str:
     say_words(settings, plan, response, plan.sentence(sentence))
     response.pause(length=seconds)
     response.redirect(url)
-    return str(response)
+    return write_document(response)
 
 
 def render_silence(url: str, seconds: int) -> str:
@@ -256,7 +263,7 @@ def render_silence(url: str, seconds: int) -> str:
     response = VoiceResponse()
     response.pause(length=seconds)
     response.redirect(url)
-    return str(response)
+    return write_document(response)
 
 
 def render_apology(
@@ -283,7 +290,7 @@ def render_apology(
         )
         for phone in plan.anybody:
             add_phone(dial, phone, screen)
-        return str(response)
+        return write_document(response)
     say_words(settings, plan, response, plan.sentence("call_again"))
     response.hangup()
-    return str(response)
+    return write_document(response)

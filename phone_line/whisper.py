@@ -22,7 +22,7 @@ from phone_line.log import write_log
 from phone_line.plan import Plan
 from phone_line.records import Call, name_cell, read_turn
 from phone_line.text import speak_name
-from phone_line.twiml import next_url, say_words
+from phone_line.twiml import next_url, say_words, write_document
 from phone_line.webhook import Webhook
 
 ACCEPT: Final = "1"
@@ -50,7 +50,7 @@ def render_key(*, accepted: bool) -> str:
     response = VoiceResponse()
     if not accepted:
         response.hangup()
-    return str(response)
+    return write_document(response)
 
 
 def render_question(line: Line, words: str, url: str) -> str:
@@ -61,7 +61,7 @@ def render_question(line: Line, words: str, url: str) -> str:
     gather.pause(length=1)
     say_words(line.settings, line.plan, gather, words)
     response.hangup()
-    return str(response)
+    return write_document(response)
 
 
 def find_call(line: Line, webhook: Webhook, caller_sid: str, until: Moment) -> Call:

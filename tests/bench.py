@@ -608,8 +608,8 @@ class Size:
     """The size of a measurement: rounds of each kind, and calls in a round."""
 
     cold: int = 15
-    warm: int = 9
-    warm_calls: int = 60
+    warm: int = 45  # many and short: what else a machine does weighs on all contestants alike
+    warm_calls: int = 16
     busy: int = 7
     busy_calls: int = 400
     crowd: int = 3

@@ -867,7 +867,7 @@ WHAT_A_CALLER_HEARS: Final = (
         "call again later, after a good talk",
         TWIML,
         "render_apology",
-        "add_phone(dial, phone, screen) return str(response)",
+        "add_phone(dial, phone, screen) return write_document(response)",
         "add_phone(dial, phone, screen)",
         "line/test_bugs.py::test_a_bug_of_ours_is_apologised_for",
     ),
