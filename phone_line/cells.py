@@ -188,6 +188,7 @@ class Attempts:
         self.pauses = list(PAUSES)
         self.began = time.monotonic()
         self.has_full_time = memory.grant_full_time()
+        self.refusals = 0
         self.is_scout = False  # the first whom the store did not answer: it looks properly
 
     def begin(self) -> Moment:
@@ -204,9 +205,8 @@ class Attempts:
         """Wait until it makes sense to try again after an error; False if it does not."""
         if isinstance(error, TimeoutError):
             return self.allow_after_time_out()
-        if isinstance(error, Refused):
-            del self.pauses[1:]
-        if not self.pauses:
+        self.refusals += isinstance(error, Refused)
+        if self.refusals > 1 or not self.pauses:
             return False
         pause = self.pauses.pop(0)
         if time.monotonic() + pause >= self.until:

@@ -11,10 +11,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import upstash_redis.errors  # noqa: F401 # it is slow to load: no test should wait for it
 
 from phone_line.cells import (
     FIRST_ATTEMPT,
@@ -257,6 +259,11 @@ def test_an_outage_is_not_waited_for(store: Upstash, stand_in: StandIn) -> None:
 
 # A refusal: the store answers, and the answer is an error.
 
+TWO_FAULTS: Final = {
+    f"{first}, {second}": (first, second)
+    for first, second in permutations(["502", "drop", "empty", "quota", "hang"], 2)
+}
+
 
 @pytest.mark.parametrize("fault", ["quota", "read-only"])
 def test_a_refusal_is_heard_out_once_more(stand_in: StandIn, store: Upstash, fault: str) -> None:
@@ -267,6 +274,16 @@ def test_a_refusal_is_heard_out_once_more(stand_in: StandIn, store: Upstash, fau
         cells.settle("cell", "mine")
     assert cells.commands == 2
     assert cells.seconds < NOISE
+
+
+@pytest.mark.parametrize(("first", "second"), mostly_long(TWO_FAULTS, "quota, drop"))
+def test_two_faults_of_different_kinds_are_outlived(
+    stand_in: StandIn, store: Upstash, first: str, second: str
+) -> None:
+    """A refusal and then a blink, or a hang and then either: the third attempt gets through."""
+    faults = iter([first, second])
+    stand_in.fault = lambda _: next(faults, None)
+    assert cells_in(store, 4).settle("cell", "mine") == "mine"
 
 
 def test_a_wrong_token_is_told(stand_in: StandIn) -> None:
