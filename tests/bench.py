@@ -51,6 +51,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import metadata
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlencode
@@ -489,31 +490,44 @@ def learn(server: Server) -> list[Webhook]:
             script.append(Webhook(target, [*SENT, *said]))
 
 
-def play(server: Server, calls: Iterable[Sequence[bytes]], callers: int) -> list[list[float]]:
-    """Seconds of every webhook, a list for each call. `callers` speak at once, in one thread."""
+def play(
+    servers: Server | Sequence[Server], calls: Iterable[Sequence[bytes]], callers: int
+) -> list[list[float]]:
+    """Seconds of every webhook, a list for each call. `callers` speak at once, in one thread.
+
+    Of several servers each gets a webhook in turn, as instances do.
+    """
+    doors = [servers] if isinstance(servers, Server) else servers
     left, done = iter(calls), list[list[float]]()
     with selectors.DefaultSelector() as ready, ExitStack() as stack:
         for _ in range(callers):
-            line = Conversation(stack.enter_context(server.connect()), left, done)
+            connections = [stack.enter_context(door.connect()) for door in doors]
+            line = Conversation(connections, left, done)
             if line.speak():
-                ready.register(line.connection, selectors.EVENT_READ, line)
+                for connection in connections:
+                    ready.register(connection, selectors.EVENT_READ, line)
         while ready.get_map():
             heard = ready.select(PATIENCE)
             if not heard:
                 raise TimeoutError("a contestant has fallen silent")
             for key, _ in heard:
                 if not key.data.listen():
-                    ready.unregister(key.fileobj)
+                    for connection in key.data.connections:
+                        ready.unregister(connection)
     return done
 
 
 class Conversation:
-    """A connection on which one call is spoken after the other."""
+    """Connections, used in turn, on which one call is spoken after the other."""
 
     def __init__(
-        self, connection: socket.socket, left: Iterator[Sequence[bytes]], done: list[list[float]]
+        self,
+        connections: Sequence[socket.socket],
+        left: Iterator[Sequence[bytes]],
+        done: list[list[float]],
     ) -> None:
-        self.connection, self.left, self.done = connection, left, done
+        self.connections, self.left, self.done = connections, left, done
+        self.turns = cycle(connections)
         self.requests: Iterator[bytes] = iter(())
         self.answer, self.sent = b"", 0.0
 
@@ -527,6 +541,7 @@ class Conversation:
             self.requests = iter(call)
             self.done.append([])
             self.mine, request = self.done[-1], next(self.requests)
+        self.connection = next(self.turns)
         self.answer, self.sent = b"", time.perf_counter()
         self.connection.sendall(request)
         return True
@@ -860,12 +875,35 @@ def busy(bench: Bench) -> list[Figure]:
     return compared("busy", "", "webhooks/s", rounds, "naive")
 
 
-def rate(server: Server, calls: list[list[bytes]], callers: int) -> tuple[float, list[float]]:
+def rate(
+    servers: Server | Sequence[Server], calls: list[list[bytes]], callers: int
+) -> tuple[float, list[float]]:
     """Webhooks a second, and the seconds that each of them took."""
     began = time.perf_counter()
-    spoken = play(server, calls, callers)
+    spoken = play(servers, calls, callers)
     flat = [seconds for call in spoken for seconds in call]
     return len(flat) / (time.perf_counter() - began), flat
+
+
+def instances(bench: Bench) -> list[Figure]:
+    """1, 2 and 4 instances over one store: 32 callers, whose webhooks meet them in turn."""
+    rates: dict[str, list[float]] = {}
+    slowest: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        redis = stack.enter_context(Redis()).settings
+        servers = [stack.enter_context(bench.serve("line", **redis)) for _ in range(4)]
+        script = learn(servers[0])
+        play(servers, calls_of(script, 80), 32)
+        for _ in bench.rounds("instances", bench.size.busy):
+            for count in (1, 2, 4):
+                calls = calls_of(script, bench.size.busy_calls)
+                found, seconds = rate(servers[:count], calls, 32)
+                rates.setdefault(f"{count}", []).append(found)
+                slowest.setdefault(f"{count}", []).append(max(seconds) * 1000)
+    return [
+        *compared("instances", "", "webhooks/s", rates, "1"),
+        *compared("instances", "the slowest: ", "ms", slowest, "1"),
+    ]
 
 
 def hold(bench: Bench) -> list[Figure]:
@@ -984,7 +1022,7 @@ def starts_compared(bench: Bench, starts: Mapping[str, Callable[[], Server]]) ->
     rounds: dict[str, list[float]] = {name: [] for name in starts}
     for begin in starts.values():
         first_answer(begin)
-    for _ in bench.rounds("express, start", bench.size.warm):
+    for _ in bench.rounds("express, start", bench.size.cold):
         for name, begin in starts.items():
             rounds[name].append(first_answer(begin))
     return compared("express", "start: ", "ms", rounds, next(iter(starts)))
@@ -1014,7 +1052,7 @@ def crowds_compared(bench: Bench, servers: Mapping[str, Server]) -> list[Figure]
 Row = Callable[[Bench], list[Figure]]
 ROWS: Final[Mapping[str, Row]] = {
     row.__name__: row
-    for row in (cold, imports, warm, busy, hold, commands, threads, memory, express)
+    for row in (cold, imports, warm, busy, instances, hold, commands, threads, memory, express)
 }
 
 

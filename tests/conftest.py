@@ -4,12 +4,14 @@ Two kinds of tests are left out: they are deselected, they do not count as passe
 says how many there are and how to have them.
 
 - A test marked `needs("chromium")`, where that program is missing.
-- A test marked `long`, unless `--long` or its own name is given.
+- A test marked `long`, unless `--long`, or its own name or file is given. Where a whole file is
+  marked, `quick` ones run all the same.
 
 Where `CI` is set nothing is left out: a missing program is an error there.
 """
 
 import os
+import re
 import shutil
 import sys
 from collections import Counter
@@ -42,8 +44,10 @@ PROGRAMS: Final = {
     "ps": Program(("ps",), "procps"),
     "redis-server": Program(("redis-server",), "redis-server"),
 }
+NAMED: Final = re.compile(r"::|\.py$")  # in what pytest was given: a test, or a file of them
 LONG: Final = "they take long: python -m pytest --long"
 LEFT_OUT: Final = pytest.StashKey[Counter[str]]()  # why, and how to have them: how many tests
+WAITS_END: Final = 0.8  # share of the tests among which the waiting ones lie
 IN_CI: Final = bool(os.environ.get("CI"))
 
 # Workers, and the instances that tests start, load the same files again and again. They are
@@ -69,13 +73,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)  # what -k and -m do not want is not left out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave tests out; begin with those that mostly wait, and then with those that take long."""
+    """Leave tests out; where several run at a time, let one wait while others work."""
     left_out = {item: why for item in items if (why := reason_to_leave_out(item))}
     config.stash[LEFT_OUT].update(left_out.values())
     if left_out:
         config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: [not item.get_closest_marker(name) for name in ("waits", "long")])
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=spread_waits(items).__getitem__)
+
+
+def spread_waits(items: list[pytest.Item]) -> dict[pytest.Item, float]:
+    """The place of each test: those that wait lie evenly among the others, and none at the end."""
+    waiting, others = list[pytest.Item](), list[pytest.Item]()
+    for item in items:
+        kind = waiting if any(map(item.get_closest_marker, ("waits", "long"))) else others
+        kind.append(item)
+    gap = WAITS_END * len(others) / max(len(waiting), 1)
+    places = {item: float(nth) for nth, item in enumerate(others)}
+    return places | {item: nth * gap for nth, item in enumerate(waiting)}
 
 
 def reason_to_leave_out(item: pytest.Item) -> str | None:
@@ -84,8 +100,9 @@ def reason_to_leave_out(item: pytest.Item) -> str | None:
         return None
     if program := missing_program(item):
         return f"{program} is not installed: apt-get install {PROGRAMS[program].package}"
-    asked_for = item.config.option.long or any("::" in name for name in item.config.args)
-    return LONG if item.get_closest_marker("long") and not asked_for else None
+    asked_for = item.config.option.long or any(map(NAMED.search, item.config.args))
+    is_long = item.get_closest_marker("long") and not item.get_closest_marker("quick")
+    return LONG if is_long and not asked_for else None
 
 
 def missing_program(item: pytest.Item) -> str | None:

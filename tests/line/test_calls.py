@@ -26,6 +26,7 @@ CALLS: Final = sorted(Path(__file__).parents[1].glob("calls/*.call"))
 STORES: Final = ("file", "redis")
 DEADLY: Final = [path for path in CALLS if KILLED in path.read_text("utf-8")]
 
+BY_NAME: Final = {path.stem: path for path in CALLS}
 every_call = pytest.mark.parametrize("path", CALLS, ids=lambda path: str(path.stem))
 DEATHS: Final = {f"{path.stem}-{store}": (path, store) for path in DEADLY for store in STORES}
 
@@ -55,7 +56,7 @@ def test_every_transcript_says_what_it_shows(path: Path) -> None:
     assert first.endswith(".")
 
 
-@every_call
+@pytest.mark.parametrize("path", mostly_long(BY_NAME, "greeting", "owner_message"))
 def test_call_on_one_instance(path: Path, sink: Sink, tmp_path: Path) -> None:
     """The call goes as written on one instance with the embedded store."""
     call = Transcript.read(path)
@@ -64,9 +65,7 @@ def test_call_on_one_instance(path: Path, sink: Sink, tmp_path: Path) -> None:
     play(call, phone_to(pool.first, sink), pool)
 
 
-@pytest.mark.parametrize(
-    "path", mostly_long({path.stem: path for path in CALLS}, "greeting", "owner_message")
-)
+@pytest.mark.parametrize("path", mostly_long(BY_NAME, "greeting", "owner_message"))
 def test_call_on_two_instances(path: Path, sink: Sink, upstash: Upstash) -> None:
     """The call goes as written when each webhook meets another instance; every cell expires."""
     call = Transcript.read(path)
@@ -91,10 +90,7 @@ def play(call: Transcript, phone: Phone, pool: Pool) -> None:
     assert [*phone.broken, *phone.warned] == []
 
 
-@pytest.mark.parametrize(
-    ("path", "store"),
-    mostly_long(DEATHS, "instance_killed_in_whisper-redis", "instance_killed_in_whisper-file"),
-)
+@pytest.mark.parametrize(("path", "store"), mostly_long(DEATHS, "instance_killed_in_whisper-redis"))
 def test_call_survives_kill_9(path: Path, store: str, upstash: Upstash, tmp_path: Path) -> None:
     """A real process, killed with -9 in mid-call and started afresh, says what was settled."""
     call = Transcript.read(path)

@@ -378,6 +378,7 @@ def test_a_sink_that_refuses_is_not_asked_again(line: Inside, sink: Sink, log: L
     assert (refused["event"], refused["level"]) == ("missed", "error")
 
 
+@pytest.mark.long
 def test_the_log_names_who_was_not_told(line: Inside, sink: Sink, log: Log) -> None:
     """Whoever reads it must not look for the fault in a backend that there is none of."""
     phone = line.phone()

@@ -10,6 +10,7 @@ import pytest
 
 from standins.backend import together
 from standins.inside import Inside, judged, webhook
+from standins.rows import first_quick, mostly_long
 from standins.sentences import in_twiml, say
 from standins.timing import LATE
 from standins.upstash import Command, Upstash
@@ -97,13 +98,14 @@ FAULTS: Final = [
 
 LOOKS: Final = ("MGET", "GETEX")
 WRITES: Final = ("SET",)
+STRUCK: Final = {"read": LOOKS, "settle": WRITES, "both": (*LOOKS, *WRITES)}
+ILLS: Final = {f"{fault}-{name}": (fault, STRUCK[name]) for fault in FAULTS for name in STRUCK}
 
 
 @pytest.mark.waits
 @pytest.mark.parametrize(
-    "struck", [LOOKS, WRITES, (*LOOKS, *WRITES)], ids=["read", "settle", "both"]
+    ("fault", "struck"), mostly_long(ILLS, "502-settle", "drop-read", "hang-both")
 )
-@pytest.mark.parametrize("fault", FAULTS)
 def test_a_caller_is_answered_while_redis_is_ill(
     upstash: Upstash, log: Callable[[], list[dict[str, Any]]], fault: str, struck: tuple[str, ...]
 ) -> None:
@@ -146,7 +148,7 @@ def test_a_redis_that_forgets_is_made_up_for(upstash: Upstash, command: str, fau
 
 
 @pytest.mark.waits
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", first_quick(FAULTS))
 def test_a_call_begins_while_redis_is_ill(upstash: Upstash, fault: str) -> None:
     """The first webhook is answered within the deadline whatever Redis does."""
     line = Inside({"FORWARD_TO": PERSON, "RESPONSE_DEADLINE": str(DEADLINE), **upstash.settings})

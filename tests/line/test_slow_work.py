@@ -374,6 +374,7 @@ def test_a_backend_that_misbehaves_leads_to_a_person(scenes: Scenes) -> None:
     print(f"a person after {min(waits):.1f} to {max(waits):.1f} s")
 
 
+@pytest.mark.long
 def test_a_backend_that_refuses_or_mends_is_not_asked_for_long() -> None:
     """A refusal leads to a person at once; an answer that can be used at last is heard."""
     judge_who_misbehaves(*ask_who_misbehaves(*AFTER_ALL, *REFUSALS))
@@ -494,6 +495,7 @@ def test_a_conversation_goes_on_as_long_as_the_backend_wants(upstash: Upstash) -
     ]
 
 
+@pytest.mark.long
 def test_a_duplicate_waits_for_the_same_answer(upstash: Upstash, api: TwilioApi) -> None:
     """The same webhook on another instance while the backend thinks: asked once, the same words."""
     with (

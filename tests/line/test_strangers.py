@@ -220,7 +220,7 @@ HALVES: Final = {
 }
 
 
-@pytest.mark.parametrize("half", HALVES.values(), ids=HALVES)
+@pytest.mark.parametrize("half", mostly_long(HALVES, "half a body"))
 def test_half_a_request_takes_no_thread(line: Instance, strangers: Strangers, half: bytes) -> None:
     """However much of a request is sent, callers are answered while its rest is missing."""
     for _ in range(STRANGERS):
@@ -229,6 +229,7 @@ def test_half_a_request_takes_no_thread(line: Instance, strangers: Strangers, ha
     assert call(line) < SOON
 
 
+@pytest.mark.long
 def test_half_a_request_is_given_up(line: Instance, strangers: Strangers) -> None:
     """Whoever is silent, or sends a byte now and then, is hung up on when time is over."""
     silent, slow = strangers(b""), strangers(POST + b"X: ")
@@ -305,7 +306,7 @@ def test_a_request_line_of_megabytes_is_refused_at_once(
     assert call(line) < SOON
 
 
-@pytest.mark.parametrize("sent_first", [0, 10, 2 * LARGEST_BODY])
+@pytest.mark.parametrize("sent_first", first_quick([0, 10, 2 * LARGEST_BODY]))
 def test_what_follows_a_refused_body_is_no_request(strangers: Strangers, sent_first: int) -> None:
     """A body that is too large gets one answer, 413, even if it looks like requests itself."""
     body = HEALTH * (2 * LARGEST_BODY // len(HEALTH) + 1)
@@ -318,7 +319,7 @@ def test_what_follows_a_refused_body_is_no_request(strangers: Strangers, sent_fi
     assert read_all(client) == b""
 
 
-@pytest.mark.parametrize("chunks", [15_000, 33_000, 150_000])
+@pytest.mark.parametrize("chunks", first_quick([15_000, 33_000, 150_000]))
 def test_a_body_in_crumbs_costs_no_time(strangers: Strangers, line: Instance, chunks: int) -> None:
     """A chunk for each byte kept a thread busy for a second, and everybody else with it."""
     head = POST + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -331,7 +332,9 @@ def test_a_body_in_crumbs_costs_no_time(strangers: Strangers, line: Instance, ch
     assert processor_seconds(line) - before < 0.4
 
 
-@pytest.mark.parametrize("name", ["SCRIPT_NAME", "Script-Name", "PATH_INFO", "RAW_URI"])
+@pytest.mark.parametrize(
+    "name", first_quick(["SCRIPT_NAME", "Script-Name", "PATH_INFO", "RAW_URI"])
+)
 def test_no_header_moves_a_path(strangers: Strangers, name: str) -> None:
     """Nobody is believed to be a proxy that replaces the path, not even from this machine."""
     prefixed = f"GET /voice/healthz HTTP/1.1\r\nHost: x\r\n{name}: /voice\r\n\r\n"
@@ -351,6 +354,7 @@ def test_a_webhook_may_come_in_pieces(strangers: Strangers) -> None:
     assert b"<Response>" in read_answer(client)
 
 
+@pytest.mark.long
 def test_a_webhook_may_come_in_chunks(strangers: Strangers) -> None:
     """A proxy that does not know a body's length sends it in chunks."""
     head, body = new_call("Transfer-Encoding: chunked")
@@ -360,6 +364,7 @@ def test_a_webhook_may_come_in_chunks(strangers: Strangers) -> None:
     assert b"<Response>" in read_answer(client)
 
 
+@pytest.mark.long
 def test_a_client_may_ask_before_it_sends_the_body(strangers: Strangers) -> None:
     """Expect: 100-continue is answered before the body has come."""
     framing = "Expect: 100-continue\r\nConnection: close\r\nContent-Length: {size}"
@@ -370,6 +375,7 @@ def test_a_client_may_ask_before_it_sends_the_body(strangers: Strangers) -> None
     assert b"<Response>" in read_all(client)
 
 
+@pytest.mark.long
 def test_several_requests_may_come_at_once(strangers: Strangers) -> None:
     """Requests on one connection are all answered, in their order."""
     client = strangers(HEALTH + b"".join(new_call()) + LAST_HEALTH)
@@ -378,6 +384,7 @@ def test_several_requests_may_come_at_once(strangers: Strangers) -> None:
     assert re.findall(rb"Content-Type: (\S+/\w+)", answers)[1] == b"text/xml"
 
 
+@pytest.mark.long
 def test_a_connection_may_rest_between_two_webhooks(strangers: Strangers) -> None:
     """A proxy keeps its connections; one that rested for seconds is not closed under it."""
     client = strangers(HEALTH)
@@ -457,6 +464,7 @@ def test_debug_is_ignored_as_deployed(tmp_path: Path) -> None:
     assert server.DEBUG_IGNORED in warnings
 
 
+@pytest.mark.long
 def test_a_variable_of_another_function_refuses_no_call(tmp_path: Path) -> None:
     """The framework would serve events alone, and answer 405 to every webhook."""
     other = {"FUNCTION_SIGNATURE_TYPE": "cloudevent", "FUNCTION_TARGET": "theirs"}
@@ -466,6 +474,7 @@ def test_a_variable_of_another_function_refuses_no_call(tmp_path: Path) -> None:
         assert b"<Response>" in read_answer(client)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("value", first_quick(["0", "false", ""]))
 def test_debug_that_is_off_is_nobodys_business(tmp_path: Path, value: str) -> None:
     """A variable that says no leaves no warning."""
@@ -515,6 +524,7 @@ def test_several_workers_are_one_line(tmp_path: Path, start: Sequence[str]) -> N
         assert until(lambda: len(workers_of(line)) == 2 and workers_of(line) != before, 5)
 
 
+@pytest.mark.long
 def test_numbers_that_are_none_keep_no_line_from_starting(tmp_path: Path) -> None:
     """The framework fails over a variable that is no number; ours is read first, and reported."""
     wrong = {"THREADS": "many", "WORKERS": "many"}
@@ -551,6 +561,7 @@ def test_every_worker_gives_its_questions_back(upstash: Upstash) -> None:
             ready.set()
 
 
+@pytest.mark.long
 def test_a_stop_answers_who_is_under_way(tmp_path: Path) -> None:
     """SIGTERM takes no answer away, and no stranger's open connection keeps the process alive."""
     with Started(STARTS["python -m main"], settings(tmp_path)) as line, ExitStack() as stack:

@@ -17,12 +17,15 @@ from phone_line.settings import read_settings
 from phone_line.twiml import render_reply
 from phone_line.words import languages
 from standins.lines import BACKEND, FORWARD, HOOK, MENU, at, line_of, said
+from standins.rows import mostly_long
 from standins.twiml import KNOWN_BY, judge
 from standins.voices import NEIGHBOURS, NEURAL, find_region
 
 TAGS: Final = [
     f"{name}-{country}" for name, found in COUNTRIES.items() for country in found.split()
 ]
+
+USUAL: Final = ("en-US", "de-DE", "es-US", "fr-FR")
 
 CHOSEN: Final = [
     # the language, its voice, the model for short answers, the one for open questions
@@ -72,7 +75,7 @@ def test_a_region_has_its_voice_and_its_model(
     assert listened(Call(), said(""), LANGUAGE=tag, **FORWARD) == (tag, open_)
 
 
-@pytest.mark.parametrize("tag", TAGS)
+@pytest.mark.parametrize("tag", mostly_long({tag: tag for tag in TAGS}, *USUAL))
 def test_whatever_the_defaults_produce_is_in_twilios_tables(tag: str) -> None:
     """A Neural voice of the region or its neighbour; a model that knows the language, or none."""
     language = tag.partition("-")[0]
@@ -100,7 +103,7 @@ def test_whatever_the_defaults_produce_is_in_twilios_tables(tag: str) -> None:
         assert {*map(find_region, voices[1:])} <= {region, other}
 
 
-@pytest.mark.parametrize("tag", TAGS)
+@pytest.mark.parametrize("tag", mostly_long({tag: tag for tag in TAGS}, *USUAL))
 def test_the_second_language_of_a_call_is_served_like_the_first(tag: str) -> None:
     """Chosen by key, it has the voice and the model that it would have alone."""
     first = "fr-CA" if tag != "fr-CA" else "en-US"

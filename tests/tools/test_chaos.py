@@ -64,6 +64,7 @@ def test_a_short_run_breaks_enough_to_prove_something(finished: tuple[int, dict[
     assert any(name.startswith("pushes") for name in table)
 
 
+@pytest.mark.long
 @needs_ps
 @pytest.mark.parametrize(
     ("script", "promise"),

@@ -153,6 +153,7 @@ def test_a_service_that_exists_may_have_another_name() -> None:
     assert service["address"] == "service.callbot"
 
 
+@pytest.mark.long
 def test_another_project_is_refused_in_a_sentence() -> None:
     """Who is linked to another project than PROJECT names does not get a service there."""
     done = run(EVALUATE, str(FILE), json.dumps(LINKED | {"projectName": "shop"}), PROJECT="phone")
@@ -233,6 +234,7 @@ def is_left_at_home(path: str, file: str = ".railwayignore") -> bool:
     return False
 
 
+@pytest.mark.long
 def test_a_deploy_takes_all_that_it_needs_and_no_more(tmp_path: Path) -> None:
     """What `railway up` sends serves the line, and is nothing but that."""
     here = ["main.py", "nixpacks.toml", "railway.json", "requirements.txt", ".python-version"]
@@ -316,6 +318,7 @@ def make_clone(folder: Path, token: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.needs("bash")
 def test_the_steps_of_the_readme_deploy_a_line(tmp_path: Path) -> None:
     """Pasted one after the other, they end with a number that leads to the line, and a check."""

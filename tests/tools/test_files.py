@@ -136,6 +136,7 @@ def test_the_health_check_that_railway_asks_is_served(tmp_path: Path) -> None:
     assert line.answer(Request(asked)).status_code == 200
 
 
+@pytest.mark.long
 @pytest.mark.needs("bash")
 def test_the_build_leaves_bytecode_that_survives_a_second_copy(tmp_path: Path) -> None:
     """After the build commands all our code has bytecode that is checked by hash, not by time."""

@@ -9,6 +9,8 @@ from standins.canned import TOKEN
 from standins.instance import Instance
 from standins.webhooks import Failed, http_deliver
 
+pytestmark = pytest.mark.long  # each starts a process
+
 
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, str]:

@@ -535,6 +535,7 @@ LINES: Final[dict[str, tuple[dict[str, str], list[str]]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("settings", "wanted"), mostly_long(LINES, "another PUBLIC_URL", "a typo"))
 def test_a_mistake_in_the_line_is_found(
     settings: dict[str, str], wanted: list[str], tmp_path: Path
@@ -547,6 +548,7 @@ def test_a_mistake_in_the_line_is_found(
     assert all(words in each for words, each in zip(wanted, found, strict=True))
 
 
+@pytest.mark.long
 def test_a_caller_that_is_turned_away_is_only_noted(tmp_path: Path) -> None:
     """A line that blocks the number for tests is well; the rest cannot be seen by ringing."""
     env = {"TWILIO_AUTH_TOKEN": TOKEN, "STATE_FILE": str(tmp_path / "c"), "BLOCKED": at_line.CALLER}
@@ -556,6 +558,7 @@ def test_a_caller_that_is_turned_away_is_only_noted(tmp_path: Path) -> None:
     assert any("turned away" in each for each in notes(findings))
 
 
+@pytest.mark.long
 def test_the_deadline_of_the_line_decides_the_fragment(tmp_path: Path) -> None:
     """With another RESPONSE_DEADLINE Twilio has to wait longer, in the number's URLs as well."""
     env = {"TWILIO_AUTH_TOKEN": TOKEN, "STATE_FILE": str(tmp_path / "c"), "RESPONSE_DEADLINE": "7"}
@@ -594,6 +597,7 @@ def test_a_database_far_away_is_found() -> None:
     assert "us-east-1" in found
 
 
+@pytest.mark.long
 def test_signatures_verify_through_a_proxy(tmp_path: Path) -> None:
     """An edge that talks to the line under another name does no harm when PUBLIC_URL is its own."""
     behind: list[str] = []
@@ -726,6 +730,7 @@ def test_the_release_here_is_the_commit_that_is_checked_out() -> None:
 # ---- what others notice ------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_owner_is_told_of_a_test_event(tmp_path: Path) -> None:
     """One event comes straight from here, and one from the line itself, of a missed call."""
     state = str(tmp_path / "c")
@@ -739,6 +744,7 @@ def test_the_owner_is_told_of_a_test_event(tmp_path: Path) -> None:
     assert "somebody was told of a missed call from +15005550006" in seen(findings)
 
 
+@pytest.mark.long
 def test_a_line_that_is_closed_tells_of_a_missed_call_too(tmp_path: Path) -> None:
     """Where callers go to voicemail at once, the test leaves no message."""
     with Sink() as sink:
@@ -758,6 +764,7 @@ ADDRESSES: Final[dict[str, tuple[int | str, str, str]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "found", "advice"), mostly_long(ADDRESSES, "moved"))
 def test_an_address_that_takes_no_event_is_found(
     tmp_path: Path, fault: int | str, found: str, advice: str
@@ -786,6 +793,7 @@ def asked_backend(tmp_path: Path, decide: Callable[[Any], Answered]) -> list[Fin
             return look(instance.url, "", *given, BACKEND_URL=backend.url)
 
 
+@pytest.mark.long
 def test_the_backend_answers_a_test_question(tmp_path: Path) -> None:
     """The question goes through the line, and a caller on hold is played until there is words."""
 
@@ -800,6 +808,7 @@ def test_the_backend_answers_a_test_question(tmp_path: Path) -> None:
     assert 1.4 < float(found[1]) < 6
 
 
+@pytest.mark.long
 def test_a_backend_that_fails_is_found(tmp_path: Path) -> None:
     """A backend that refuses for good is told from one that answers, by what the caller hears."""
     [found] = changes(asked_backend(tmp_path, lambda _: Answered(b"no", status=404)))
@@ -834,6 +843,7 @@ def test_the_program_prints_what_it_finds(line: Instance, twilio: TwilioAccount)
     assert TOKEN not in done.stdout
 
 
+@pytest.mark.long
 def test_the_program_ends_well_when_all_is_well(playing: Served) -> None:
     """From a shell, with nothing to change: exit status 0."""
     env = {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_ACCOUNT_SID": ACCOUNT}
@@ -844,6 +854,7 @@ def test_the_program_ends_well_when_all_is_well(playing: Served) -> None:
     assert done.stdout.endswith("\nall well: dial the number\n")
 
 
+@pytest.mark.long
 def test_the_program_asks_before_it_changes_a_number(line: Instance, twilio: TwilioAccount) -> None:
     """Where nobody is at the terminal nothing is changed; --yes agrees beforehand."""
     twilio.number["voice_method"] = "GET"
@@ -856,6 +867,7 @@ def test_the_program_asks_before_it_changes_a_number(line: Instance, twilio: Twi
     assert (done.returncode, twilio.number["voice_method"]) == (0, "POST")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("account", [{}, {"TWILIO_ACCOUNT_SID": ACCOUNT}], ids=["unset", "unheard"])
 def test_the_program_owns_up_to_what_it_did_not_see(
     line: Instance, account: dict[str, str]

@@ -9,6 +9,8 @@ import pytest
 
 from standins.instance import ROOT
 
+pytestmark = pytest.mark.long  # each runs another pytest
+
 HERE: Final = ROOT / "tests"
 BROWSER: Final = "line/test_page.py::test_a_browser_applies_the_style"
 ANYWHERE: Final = "line/test_page.py::test_without_a_password_set_there_is_no_page"
@@ -43,21 +45,26 @@ def test_in_ci_nothing_may_be_missing() -> None:
 
 def test_what_takes_long_is_left_out_and_said() -> None:
     """A worker's long tests do not count as passed, and the summary tells how they are run."""
-    some = ["-k", "harmless or there_are_enough"]
-    run = run_on_a_bare_machine("-n1", *some, "tools/test_sabotage.py")
+    some = ["-k", "a_harmless_change_survives or there_are_enough_of_them"]
+    run = run_on_a_bare_machine("-n1", *some, ".")
     assert run.returncode == pytest.ExitCode.OK
     assert "1 passed" in run.stdout
     assert "1 test was left out, they take long: python -m pytest --long" in run.stdout
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("asking", ["by name", "--long", "in CI"])
-def test_what_takes_long_is_run_when_asked_for(asking: str) -> None:
-    """All of it by an option, one by its name, and everything in CI."""
-    name = "::test_a_harmless_change_survives" if asking == "by name" else ""
-    option = ["--long"] if asking == "--long" else []
-    env = {"CI": "true"} if asking == "in CI" else {}
-    look = ["-n0", "--collect-only", "-k", "harmless", *option, f"tools/test_sabotage.py{name}"]
-    run = run_on_a_bare_machine(*look, **env)
+@pytest.mark.parametrize(
+    ("asked", "env"),
+    [
+        pytest.param("tools/test_sabotage.py::test_a_harmless_change_survives", {}, id="by name"),
+        pytest.param("tools/test_sabotage.py", {}, id="by file"),
+        pytest.param("--long", {}, id="by option"),
+        pytest.param("tools", {"CI": "true"}, id="in CI"),
+    ],
+)
+def test_what_takes_long_is_run_when_asked_for(asked: str, env: dict[str, str]) -> None:
+    """All of it by an option, a test or a file of them by its name, and everything in CI."""
+    look = ["-n0", "--collect-only", "-k", "a_harmless_change"]
+    run = run_on_a_bare_machine(*look, asked, **env)
     assert "test_a_harmless_change_survives" in run.stdout
     assert "take long" not in run.stdout

@@ -26,6 +26,8 @@ from standins.rows import first_quick, mostly_long
 from standins.sentences import in_twiml, say
 from standins.transcript import run_script
 
+pytestmark = pytest.mark.long  # each rings a process; a run of this file has them all
+
 COMMAND = ROOT / "tests/phone.py"
 
 
@@ -50,6 +52,7 @@ def terminal(line: Canned, script: str, *options: str) -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.quick
 def test_the_terminal_prints_a_transcript(line: Canned) -> None:
     """A script on standard input comes out as a call that can be played again."""
     voicemail(line)
@@ -183,6 +186,7 @@ def test_without_a_voice_it_says_how_to_get_one(
     assert done.returncode == 0
 
 
+@pytest.mark.quick
 def test_words_after_the_beep_are_the_message(line: Canned) -> None:
     """Whoever goes on talking leaves a message, as long as the words take to say."""
     voicemail(line)
@@ -272,6 +276,7 @@ def test_wrong_usage_is_status_two(line: Canned, options: list[str]) -> None:
     assert line.asked == []
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("pair", "words"),
     first_quick(
@@ -387,6 +392,7 @@ def test_a_line_without_a_report_is_called_all_the_same(line: Canned, body: str)
     assert done.returncode == 0
 
 
+@pytest.mark.quick
 def test_a_printed_call_can_be_kept_and_found_again(line: Canned) -> None:
     """It opens with a sentence, as a file in tests/calls does, and closes with the CallSid."""
     line.on("/voice/inbound", "<Hangup/>")

@@ -82,6 +82,7 @@ def test_the_same_conversation_runs_against_a_real_endpoint() -> None:
     assert "caller hangs up" in done.stdout
 
 
+@pytest.mark.long
 def test_an_endpoint_that_refuses_is_told_in_plain_words() -> None:
     """A key without rights: the caller gets a person, and the command says why, and fails."""
     with Model(lambda _: fails(403)) as model:

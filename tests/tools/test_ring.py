@@ -42,7 +42,7 @@ from standins.served import PASSWORD, TOKEN, AnyRecording, Served
 from standins.twilio_account import ACCOUNT, NUMBER, SECOND, TwilioAccount
 from standins.twiml import Problem, parse
 
-pytestmark = pytest.mark.waits
+pytestmark = [pytest.mark.waits, pytest.mark.long]
 SPEED: Final = 25.0
 Serve = Callable[..., Served]
 DEPARTMENTS: Final = "billing=+15550100001 cancel=+15550100002"
@@ -213,6 +213,7 @@ def test_what_a_transfer_came_to_is_told(deploy: Deploy, outcome: str) -> None:
     assert answers[DIAL] == OUTCOMES[outcome]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", ["menu by key", "menu by word", "connected"])
 def test_nobody_is_rung_unless_that_is_allowed(name: str) -> None:
     """Without --dial there is no script that leads to a transfer."""
@@ -221,6 +222,7 @@ def test_nobody_is_rung_unless_that_is_allowed(name: str) -> None:
     assert name not in [script.name for script in scripts]
 
 
+@pytest.mark.quick
 def test_a_menu_by_word_leads_where_it_should(deploy: Deploy) -> None:
     """The first department's name is said, and that is where the caller is sent."""
     findings, _ = deploy(DEPARTMENTS=DEPARTMENTS).try_script("menu by word", may_dial=True)

@@ -64,6 +64,7 @@ def test_there_are_enough_of_them() -> None:
     assert len(BY_NAME) == len(SABOTAGES) >= 100
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("each", SABOTAGES, ids=lambda each: str(each.name))
 def test_a_sabotage_fits_the_code(each: Sabotage) -> None:
     """Its place is found once, what becomes of it is Python, and its tests exist."""
