@@ -10,6 +10,7 @@ says how many there are and how to have them.
 Where `CI` is set nothing is left out: a missing program is an error there.
 """
 
+import gc
 import os
 import re
 import shutil
@@ -54,6 +55,16 @@ IN_CI: Final = bool(os.environ.get("CI"))
 # compiled once, whatever PYTHONDONTWRITEBYTECODE says: it takes a third of the time to collect.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+# Nothing that is loaded before the first test is garbage: it is not looked through, as in main.py.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, among what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 # What is left out.

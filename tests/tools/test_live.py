@@ -34,6 +34,8 @@ from standins.sink import Sink
 from standins.twilio_account import ACCOUNT, NUMBER, SECOND, TwilioAccount, country_row, number_row
 from standins.upstash import Upstash
 
+pytestmark = pytest.mark.long  # each looks at a whole line; a run of this file has them all
+
 TOKEN: Final = "secret"
 PROGRAM: Final = ROOT / "tests/live.py"
 
@@ -103,6 +105,7 @@ def seen(findings: list[Finding], level: str = "ok") -> str:
 # ---- all is well -------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_a_line_that_is_well_has_nothing_to_change(
     line: Instance, twilio: TwilioAccount, upstash: Upstash
 ) -> None:
@@ -193,6 +196,7 @@ NUMBERS_MISTAKES: Final[list[tuple[str, dict[str, Any], str, str]]] = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("settings", "found", "advice"), [pytest.param(*row[1:], id=row[0]) for row in NUMBERS_MISTAKES]
 )
@@ -317,6 +321,7 @@ def test_the_command_that_is_advised_puts_the_number_right(
 # ---- putting it right --------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_fix_sets_what_is_wrong_and_keeps_what_is_right(
     twilio: TwilioAccount, line: Instance
 ) -> None:
@@ -343,6 +348,7 @@ def test_fix_sets_what_is_wrong_and_keeps_what_is_right(
     assert twilio.number["voice_fallback_url"] == "https://handler.twilio.com/twiml/EH1"
 
 
+@pytest.mark.quick
 def test_fix_changes_nothing_if_nobody_agrees(twilio: TwilioAccount, line: Instance) -> None:
     """An owner who says no keeps the number as it is."""
     twilio.number["voice_method"] = "GET"
@@ -535,7 +541,6 @@ LINES: Final[dict[str, tuple[dict[str, str], list[str]]]] = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("settings", "wanted"), mostly_long(LINES, "another PUBLIC_URL", "a typo"))
 def test_a_mistake_in_the_line_is_found(
     settings: dict[str, str], wanted: list[str], tmp_path: Path
@@ -548,7 +553,6 @@ def test_a_mistake_in_the_line_is_found(
     assert all(words in each for words, each in zip(wanted, found, strict=True))
 
 
-@pytest.mark.long
 def test_a_caller_that_is_turned_away_is_only_noted(tmp_path: Path) -> None:
     """A line that blocks the number for tests is well; the rest cannot be seen by ringing."""
     env = {"TWILIO_AUTH_TOKEN": TOKEN, "STATE_FILE": str(tmp_path / "c"), "BLOCKED": at_line.CALLER}
@@ -558,7 +562,6 @@ def test_a_caller_that_is_turned_away_is_only_noted(tmp_path: Path) -> None:
     assert any("turned away" in each for each in notes(findings))
 
 
-@pytest.mark.long
 def test_the_deadline_of_the_line_decides_the_fragment(tmp_path: Path) -> None:
     """With another RESPONSE_DEADLINE Twilio has to wait longer, in the number's URLs as well."""
     env = {"TWILIO_AUTH_TOKEN": TOKEN, "STATE_FILE": str(tmp_path / "c"), "RESPONSE_DEADLINE": "7"}
@@ -583,7 +586,6 @@ def test_a_wrong_token_of_the_database_is_found(line: Instance, upstash: Upstash
     assert "nonsense" not in found
 
 
-@pytest.mark.long
 def test_a_database_far_away_is_found() -> None:
     """A round trip of 60 ms is seen in the difference between a webhook and /healthz."""
     with (
@@ -597,7 +599,6 @@ def test_a_database_far_away_is_found() -> None:
     assert "us-east-1" in found
 
 
-@pytest.mark.long
 def test_signatures_verify_through_a_proxy(tmp_path: Path) -> None:
     """An edge that talks to the line under another name does no harm when PUBLIC_URL is its own."""
     behind: list[str] = []
@@ -730,7 +731,6 @@ def test_the_release_here_is_the_commit_that_is_checked_out() -> None:
 # ---- what others notice ------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_the_owner_is_told_of_a_test_event(tmp_path: Path) -> None:
     """One event comes straight from here, and one from the line itself, of a missed call."""
     state = str(tmp_path / "c")
@@ -744,7 +744,6 @@ def test_the_owner_is_told_of_a_test_event(tmp_path: Path) -> None:
     assert "somebody was told of a missed call from +15005550006" in seen(findings)
 
 
-@pytest.mark.long
 def test_a_line_that_is_closed_tells_of_a_missed_call_too(tmp_path: Path) -> None:
     """Where callers go to voicemail at once, the test leaves no message."""
     with Sink() as sink:
@@ -764,7 +763,6 @@ ADDRESSES: Final[dict[str, tuple[int | str, str, str]]] = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("fault", "found", "advice"), mostly_long(ADDRESSES, "moved"))
 def test_an_address_that_takes_no_event_is_found(
     tmp_path: Path, fault: int | str, found: str, advice: str
@@ -793,7 +791,6 @@ def asked_backend(tmp_path: Path, decide: Callable[[Any], Answered]) -> list[Fin
             return look(instance.url, "", *given, BACKEND_URL=backend.url)
 
 
-@pytest.mark.long
 def test_the_backend_answers_a_test_question(tmp_path: Path) -> None:
     """The question goes through the line, and a caller on hold is played until there is words."""
 
@@ -808,7 +805,6 @@ def test_the_backend_answers_a_test_question(tmp_path: Path) -> None:
     assert 1.4 < float(found[1]) < 6
 
 
-@pytest.mark.long
 def test_a_backend_that_fails_is_found(tmp_path: Path) -> None:
     """A backend that refuses for good is told from one that answers, by what the caller hears."""
     [found] = changes(asked_backend(tmp_path, lambda _: Answered(b"no", status=404)))
@@ -832,6 +828,7 @@ def program(*given: str, **env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.quick
 def test_the_program_prints_what_it_finds(line: Instance, twilio: TwilioAccount) -> None:
     """From a shell: a line each, what to change with its command, and exit status 1."""
     twilio.number["status_callback"] = ""
@@ -843,7 +840,6 @@ def test_the_program_prints_what_it_finds(line: Instance, twilio: TwilioAccount)
     assert TOKEN not in done.stdout
 
 
-@pytest.mark.long
 def test_the_program_ends_well_when_all_is_well(playing: Served) -> None:
     """From a shell, with nothing to change: exit status 0."""
     env = {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_ACCOUNT_SID": ACCOUNT}
@@ -854,7 +850,6 @@ def test_the_program_ends_well_when_all_is_well(playing: Served) -> None:
     assert done.stdout.endswith("\nall well: dial the number\n")
 
 
-@pytest.mark.long
 def test_the_program_asks_before_it_changes_a_number(line: Instance, twilio: TwilioAccount) -> None:
     """Where nobody is at the terminal nothing is changed; --yes agrees beforehand."""
     twilio.number["voice_method"] = "GET"
@@ -867,7 +862,6 @@ def test_the_program_asks_before_it_changes_a_number(line: Instance, twilio: Twi
     assert (done.returncode, twilio.number["voice_method"]) == (0, "POST")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("account", [{}, {"TWILIO_ACCOUNT_SID": ACCOUNT}], ids=["unset", "unheard"])
 def test_the_program_owns_up_to_what_it_did_not_see(
     line: Instance, account: dict[str, str]
@@ -903,6 +897,7 @@ USAGE: Final[list[tuple[str, tuple[str, ...], dict[str, str], str]]] = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("given", "env", "said"), [pytest.param(*row[1:], id=row[0]) for row in USAGE]
 )

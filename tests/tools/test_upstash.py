@@ -22,6 +22,8 @@ from standins.rows import first_quick, long_beside
 from standins.upstash import Upstash, once
 from standins.upstash_faults import keys_of
 
+pytestmark = pytest.mark.long  # a stand-in's own tests; a run of this file has them all
+
 Client = Callable[..., Redis]
 CELL = ["SET", "cell", "mine", "NX", "GET", "EX", "60"]
 
@@ -82,6 +84,7 @@ def test_any_text_comes_back_as_it_was_stored(client: Client, words: str) -> Non
     assert client().get("said") == words
 
 
+@pytest.mark.quick
 def test_a_cell_is_written_once_and_tells_what_stands_in_it(client: Client) -> None:
     """SET NX GET EX answers nothing to the winner, and the winner's value to everyone after."""
     assert client().execute(CELL) is None
@@ -89,6 +92,7 @@ def test_a_cell_is_written_once_and_tells_what_stands_in_it(client: Client) -> N
     assert client().get("cell") == "mine"
 
 
+@pytest.mark.quick
 def test_nx_alone_tells_the_winner_from_the_loser(client: Client) -> None:
     """SET NX is true once, and then false as long as the key stands."""
     assert client().set("lease", "a", nx=True, ex=9)
@@ -177,6 +181,7 @@ def test_a_transaction_with_a_malformed_command_is_discarded_whole(upstash: Upst
     assert upstash.keys() == {}
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("path", ["/", "/pipeline", "/multi-exec"])
 def test_a_wrong_token_opens_nothing(upstash: Upstash, client: Client, path: str) -> None:
     """Every path wants the token, and says so as Upstash does."""
@@ -340,6 +345,7 @@ def test_a_write_given_up_by_its_client_may_still_land(upstash: Upstash, client:
     assert eventually(upstash.keys)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("sent", ["struck by a fault", "on a slow way"])
 def test_nothing_under_way_outlives_a_fresh_start(
     upstash: Upstash, client: Client, sent: str
