@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -227,9 +227,10 @@ def count_caught_at_random(wounds: Sequence[Wound], root: Path, at_once: int) ->
     tests = order_by_time(found.output)
     caught = 0
     with ThreadPoolExecutor(at_once) as pool:
-        founds = pool.map(lambda each: judge_wound(each, tests, root), wounds)
-        for wound, verdict in zip(wounds, founds, strict=True):
-            tell_wound(root, wound, verdict)
+        judging = {pool.submit(judge_wound, each, tests, root): each for each in wounds}
+        for done in as_completed(judging):  # a change that nobody notices takes the longest
+            verdict = done.result()
+            tell_wound(root, judging[done], verdict)
             caught += verdict.status != 0
     return caught
 
