@@ -3,13 +3,14 @@
 What the caller said is settled before anybody is asked, so that nothing loses it. For a store that
 is away there is one rule:
 
-    A caller who is on hold (the URL says so), or whose question stands in the store, stays on hold
-    while nothing can be seen of the answer, until two minutes after the question; then comes an
-    apology, and a person or voicemail. A question that cannot be put into the store is asked within
-    this webhook, if a thread is free for it: its answer is said, or the same apology. Whatever is
-    said without being settled, no push may end: the store is told so as soon as it is back.
+    A caller who is on hold (the URL says so), or whose question is known to stand in the store,
+    stays on hold for as long as no answer can be read, until two minutes after the question; then
+    comes an apology, and a person or voicemail. A question that cannot be put into the store is
+    asked within this webhook, if a thread is free for it: its answer is said, or the same apology.
+    Words that could not be settled may not be cut short by a push (`push.py` moves a held caller to
+    the answer): the store is told so as soon as it is back.
 
-The caller whose cells cannot even be read is held by `turn.find_answer`, which reads them.
+A caller on hold whose cells cannot even be read is held by `turn.find_answer`, which reads them.
 """
 
 import time
