@@ -51,6 +51,14 @@ ONE_TURN_ONE_ANSWER: Final = (
         "line/test_page.py::test_the_whole_call_is_told_as_json",
     ),
     Sabotage(
+        "a refusal leaves one attempt, whatever meets it",
+        CELLS,
+        "Attempts.wait_after",
+        "if self.refusals > 1 or not self.pauses:",
+        "if self.refusals > 1 or (self.refusals and len(self.pauses) < 6):",
+        "line/test_cells.py::test_two_faults_of_different_kinds_are_outlived",
+    ),
+    Sabotage(
         "settle overwrites",
         CELLS,
         "Cells.settle",
