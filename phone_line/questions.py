@@ -106,6 +106,11 @@ class Asking:
         after, reply = decide(plan, thinking, Heard(answer=answer))
         reply = Reply((*self.says, *reply.says), reply.step, reply.patience)
         waited = round((time.time() - self.question.at) * 1000)
-        measured = {"ms": max(waited, 0), "seconds": answer.seconds, "usage": answer.usage}
+        measured = {
+            "ms": max(waited, 0),
+            "seconds": answer.seconds,
+            "usage": answer.usage,
+            "late": 1,
+        }
         words, asker = self.question, self.before.step
-        return write_answer(self.line, self.webhook, asker, words, after, reply, late=1, **measured)
+        return write_answer(self.line, self.webhook, asker, words, after, reply, **measured)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 from flask import Request
 from twilio.request_validator import RequestValidator
@@ -112,10 +112,7 @@ def read_form(body: str) -> dict[str, list[str]] | None:
     if body.count("&") >= MOST_FIELDS:  # to sort them would only take time
         return None
     form: dict[str, list[str]] = {}
-    for field in filter(None, body.replace("+", " ").split("&")):
-        name, _, value = field.partition("=")
-        if "%" in field:  # in few fields, and a caller waits for thirty
-            name, value = unquote(name), unquote(value)
+    for name, value in parse_qsl(body, keep_blank_values=True):
         form.setdefault(name, []).append(value)
     return form if all(map(FIELD_NAME.fullmatch, form)) else None
 

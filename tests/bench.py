@@ -1,6 +1,6 @@
 """Measures a caller's waits and an owner's costs: cold starts, webhooks, Redis, memory.
 
-    python tests/bench.py                 # every row, about five minutes, a table
+    python tests/bench.py                 # every row, about ten minutes, a table
     python tests/bench.py --only cold     # one row alone; each figure names the command for its own
     python tests/bench.py --json          # the same figures, for a program
     python tests/bench.py --quick         # a few seconds a row: it runs, but its figures are noise

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from twilio.twiml.voice_response import VoiceResponse
 
 from phone_line.conversation import decide
 from phone_line.flow import Ask, Consult, End, Refuse, Step, Tell, Transfer, Voicemail
@@ -20,7 +21,7 @@ from phone_line.plan import Plan
 from phone_line.records import LAST_TURN, Answer, Call, Heard, Record, read_turn
 from phone_line.settings import read_settings
 from phone_line.text import clean_text
-from phone_line.twiml import render_reply
+from phone_line.twiml import render_reply, write_document
 from standins.examples import STEADY, as_many
 from standins.inside import ORIGIN, TOKEN
 from standins.lines import HOOK
@@ -229,3 +230,13 @@ def test_any_part_of_an_old_record_is_enough(path: Path, dropped: set[Any]) -> N
     after, reply = decide(plan_of("menu"), record, Heard(speech="billing"))
     assert after.turn == record.turn + 1
     assert isinstance(reply.step, ENDS_A_TURN)
+
+
+@settings(STEADY, max_examples=as_many(200))
+@given(words=st.text(), url=st.text())
+def test_twiml_is_written_as_twilios_library_writes_it(words: str, url: str) -> None:
+    """Letter for letter, whatever is said and wherever it leads."""
+    response = VoiceResponse()
+    response.gather(action=url, num_digits=1, action_on_empty_result=True).say(words)
+    response.redirect(url)
+    assert write_document(response) == str(response)

@@ -13,7 +13,7 @@ import pytest
 from phone_line.flow import Ask, Step, Tell, Transfer
 from phone_line.records import Answer, Question, Record, write_record
 from phone_line.sqlite import SQLite
-from standins.backend import says, slow_backend, until
+from standins.backend import Backend, says, slow_backend, until
 from standins.inside import Inside, fill_cell, line_with, new_call, no_threads, webhook
 from standins.sentences import in_twiml
 from standins.timing import LATE
@@ -32,18 +32,25 @@ def upstash() -> Iterator[Upstash]:
         yield upstash
 
 
+def ask_elsewhere(upstash: Upstash, backend: Backend) -> tuple[Inside, dict[str, str]]:
+    """One instance works on a caller's question; another one, and the webhook of the question."""
+    worker, other = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
+    phone = worker.phone()
+    phone.ring()
+    said = webhook(CallSid=phone.call_sid, SpeechResult="a ticket")
+    worker.post(LISTEN, said)
+    return other, said
+
+
 def test_a_blink_of_redis_keeps_a_held_caller_on_hold(upstash: Upstash) -> None:
     """Another instance cannot read the result just now: it holds, and asks no second time."""
     with slow_backend(3) as backend:
-        worker, other = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
-        phone = worker.phone()
-        phone.ring()
-        worker.post(LISTEN, webhook(CallSid=phone.call_sid, SpeechResult="a ticket"))
-        gone = f"call:{phone.call_sid}:2"  # where the answer will stand
+        other, said = ask_elsewhere(upstash, backend)
+        gone = f"call:{said['CallSid']}:2"  # where the answer will stand
         upstash.fault = lambda c: "drop" if c == ["GETEX", gone] else None
-        said = other.post(LISTEN + "&hold=1", webhook(CallSid=phone.call_sid)).body
-        assert b"<Redirect>" in said
-        assert b"<Dial" not in said
+        seen = other.post(LISTEN + "&hold=1", webhook(CallSid=said["CallSid"])).body
+        assert b"<Redirect>" in seen
+        assert b"<Dial" not in seen
         assert len(backend.questions) == 1
 
 
@@ -51,15 +58,12 @@ def test_a_blink_of_redis_keeps_a_held_caller_on_hold(upstash: Upstash) -> None:
 def test_a_look_that_can_read_nothing_is_held(fault: str, upstash: Upstash) -> None:
     """The question stands, so its caller waits: no person, and no second question, for a blink."""
     with slow_backend(3) as backend:
-        worker, other = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
-        phone = worker.phone()
-        phone.ring()
-        worker.post(LISTEN, webhook(CallSid=phone.call_sid, SpeechResult="a ticket"))
+        other, said = ask_elsewhere(upstash, backend)
         upstash.fault = lambda c: fault if c[0] == "MGET" else None
         look = f"{THINK}&hold=1&since={int(time.time())}"
-        said = other.post(look, webhook(CallSid=phone.call_sid)).body
-        assert b"<Redirect>" in said
-        assert b"<Dial" not in said
+        seen = other.post(look, webhook(CallSid=said["CallSid"])).body
+        assert b"<Redirect>" in seen
+        assert b"<Dial" not in seen
         assert len(backend.questions) == 1
 
 
@@ -67,11 +71,7 @@ def test_a_look_that_can_read_nothing_is_held(fault: str, upstash: Upstash) -> N
 def test_a_repeat_that_sees_no_answer_is_held(fault: str, upstash: Upstash) -> None:
     """Twilio repeats the question itself: it stands, so nobody asks the backend a second time."""
     with slow_backend(3) as backend:
-        worker, other = (line_with(upstash, backend, RESPONSE_DEADLINE="1") for _ in range(2))
-        phone = worker.phone()
-        phone.ring()
-        said = webhook(CallSid=phone.call_sid, SpeechResult="a ticket")
-        worker.post(LISTEN, said)
+        other, said = ask_elsewhere(upstash, backend)
         upstash.fault = lambda c: fault if c[-1].endswith(":result") else None
         assert b"<Redirect>" in other.post(LISTEN, said).body
         assert len(backend.questions) == 1

@@ -31,6 +31,7 @@ from standins.instance import ROOT
 from standins.rows import mostly_long
 
 OURS: Final = [row for row in ROWS if row != "express"]  # that one fetches packages of Node
+pytestmark = pytest.mark.timeout(300)  # the bench is run once for all of them, in a minute
 measured = pytest.mark.needs("ps")  # the bench asks it how much memory its processes take
 
 
@@ -44,7 +45,6 @@ def figures() -> dict[str, list[Figure]]:
 @pytest.mark.long
 @pytest.mark.waits
 @measured
-@pytest.mark.timeout(300)  # the bench is run once for all of them, in a minute
 @pytest.mark.xdist_group("bench")
 def test_every_row_gives_figures(figures: dict[str, list[Figure]]) -> None:
     """Each row of the bench, run alone and short, measures something above nothing."""
@@ -55,7 +55,6 @@ def test_every_row_gives_figures(figures: dict[str, list[Figure]]) -> None:
 @pytest.mark.long
 @pytest.mark.waits
 @measured
-@pytest.mark.timeout(300)  # the bench is run once for all of them, in a minute
 @pytest.mark.xdist_group("bench")
 def test_contestants_are_compared_within_a_round(figures: dict[str, list[Figure]]) -> None:
     """The contestant that others are compared to is 1 in each row, and everything has a spread."""
@@ -129,7 +128,6 @@ def test_memory_is_that_of_all_processes() -> None:
 @pytest.mark.long
 @pytest.mark.waits
 @measured
-@pytest.mark.timeout(300)  # the bench is run once for all of them, in a minute
 @pytest.mark.xdist_group("bench")
 def test_callers_on_hold_leave_the_threads_to_others(figures: dict[str, list[Figure]]) -> None:
     """With seven callers on hold for each server thread, new calls are answered all the same."""
@@ -141,7 +139,6 @@ def test_callers_on_hold_leave_the_threads_to_others(figures: dict[str, list[Fig
 @pytest.mark.long
 @pytest.mark.waits
 @measured
-@pytest.mark.timeout(300)  # the bench is run once for all of them, in a minute
 @pytest.mark.xdist_group("bench")
 def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, list[Figure]]) -> None:
     """On real processes a call of three webhooks and its end costs six commands in six trips."""
@@ -154,7 +151,6 @@ def test_the_call_that_is_measured_costs_what_is_promised(figures: dict[str, lis
 @pytest.mark.long
 @pytest.mark.waits
 @measured
-@pytest.mark.timeout(300)  # the bench is run once for all of them, in a minute
 @pytest.mark.xdist_group("bench")
 def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> None:
     """The import row names the packages that are really loaded, and they are part of the whole."""
@@ -166,7 +162,6 @@ def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> Non
 @pytest.mark.long
 @pytest.mark.waits
 @measured
-@pytest.mark.timeout(300)  # the bench is run once for all of them, in a minute
 @pytest.mark.xdist_group("bench")
 def test_a_table_names_the_command_that_repeats_each_row(figures: dict[str, list[Figure]]) -> None:
     """The table holds every figure once, under the command that measures its row alone."""

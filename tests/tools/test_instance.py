@@ -48,7 +48,6 @@ def test_an_instance_that_cannot_start_says_why(settings: dict[str, str]) -> Non
         Instance(settings | {"PYTHONHOME": "/nowhere"})
 
 
-@pytest.mark.long
 def test_exported_settings_do_not_leak(
     settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,7 +34,6 @@ def test_what_a_machine_lacks_is_left_out_and_said() -> None:
     assert "1 test was left out, chromium is not installed: apt-get install chromium" in run.stdout
 
 
-@pytest.mark.long
 def test_in_ci_nothing_may_be_missing() -> None:
     """Where CI is set the same test fails, and says what to install."""
     run = run_on_a_bare_machine("-n0", BROWSER, ANYWHERE, CI="true")
@@ -52,7 +51,6 @@ def test_what_takes_long_is_left_out_and_said() -> None:
     assert "1 test was left out, they take long: python -m pytest --long" in run.stdout
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("asked", "env"),
     [

@@ -530,7 +530,6 @@ def test_the_history_is_told_for_people() -> None:
     assert "<Response>" not in done.stdout
 
 
-@pytest.mark.long
 def test_the_history_can_be_had_to_the_letter() -> None:
     """!history json prints each cell as it stands, one a line."""
     done = command("Ann, my bill\n!history json\n!answer 30\n")
@@ -541,7 +540,6 @@ def test_the_history_can_be_had_to_the_letter() -> None:
     assert "<Response>" in records[1]["twiml"]
 
 
-@pytest.mark.long
 def test_a_broken_setting_of_the_own_function_is_told() -> None:
     """What the function's report says of a setting is printed before the call, which goes on."""
     done = command("!hangup\n", "--set", "FORWARD_TO=+15550100098", "--set", "HOURS=never")
@@ -567,7 +565,6 @@ def answer_webhook(*_: object) -> None:
 """
 
 
-@pytest.mark.long
 def test_a_bug_of_the_own_function_is_told_with_its_cause(tmp_path: Path) -> None:
     """The caller hears an apology; the terminal shows what the log says of it, and ends ill."""
     skipped = shutil.ignore_patterns("test_*", "calls", "records", "__pycache__")

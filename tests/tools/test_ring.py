@@ -169,7 +169,6 @@ def test_calls_have_a_limit_and_are_short(deploy: Deploy) -> None:
     assert len(form["Twiml"]) < 4000
 
 
-@pytest.mark.long
 def test_seconds_are_those_of_the_call(deploy: Deploy) -> None:
     """Speech that took two seconds to be recognised is told to have taken about two."""
     here = deploy(DEPARTMENTS=DEPARTMENTS, speed=5.0)
@@ -186,7 +185,6 @@ def test_speech_that_cuts_a_prompt_short_is_told(deploy: Deploy) -> None:
     assert re.fullmatch(r"yes: it was answered [5-8]\.\d s into words of 9 s", answers[INTERRUPTS])
 
 
-@pytest.mark.long
 def test_speech_that_is_lost_during_a_prompt_is_told(deploy: Deploy) -> None:
     """Where speech does not cut a prompt short, the table says so, and nothing is to be changed."""
     here = deploy(DEPARTMENTS=DEPARTMENTS)
@@ -229,14 +227,12 @@ def test_a_menu_by_word_leads_where_it_should(deploy: Deploy) -> None:
     assert "menu by word: 'billing' led to to_billing: no-answer" in seen(findings)
 
 
-@pytest.mark.long
 def test_a_line_without_a_menu_is_told_a_reason(deploy: Deploy) -> None:
     """FORWARD_TO alone: a reason is said, and the person is rung."""
     findings, _ = deploy(FORWARD_TO="+15550100099").try_script("connected", may_dial=True)
     assert "connected: 'This is a test call.' led to connect: no-answer" in seen(findings)
 
 
-@pytest.mark.long
 def test_a_language_is_chosen_first(deploy: Deploy) -> None:
     """A line of several languages is told by key that the first is wanted."""
     here = deploy(DEPARTMENTS=DEPARTMENTS, LANGUAGE="de-DE es-ES")
@@ -245,7 +241,6 @@ def test_a_language_is_chosen_first(deploy: Deploy) -> None:
     assert answers[WORDS].startswith("'wiederholen' became 'wiederholen'")
 
 
-@pytest.mark.long
 def test_a_hold_is_told_of(deploy: Deploy) -> None:
     """The seconds of the backend are told, and how often the caller was told to wait."""
     with Backend(lambda _: says("Booked.")) as backend:
@@ -267,7 +262,6 @@ def test_a_line_that_turns_the_second_number_away_is_not_rung(deploy: Deploy) ->
     assert here.twilio.calls == {}
 
 
-@pytest.mark.long
 def test_a_line_that_is_closed_gets_a_message(deploy: Deploy) -> None:
     """Where there is no question, only the script for voicemail has a place."""
     here = deploy(HOURS=closed_hours())
@@ -319,7 +313,6 @@ def test_an_owner_who_says_no_is_not_charged(deploy: Deploy) -> None:
     assert here.twilio.calls == {}
 
 
-@pytest.mark.long
 def test_a_call_is_ended_whatever_happens(deploy: Deploy) -> None:
     """If live.py is stopped in the middle of a call, the call is, too."""
     here = deploy()

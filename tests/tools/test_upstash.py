@@ -18,7 +18,7 @@ from upstash_redis.errors import UpstashError
 
 from standins.instance import ROOT
 from standins.redis_server import FakeRedis, RedisServer, server
-from standins.rows import first_quick, long_beside
+from standins.rows import long_beside
 from standins.upstash import Upstash, once
 from standins.upstash_faults import keys_of
 
@@ -76,7 +76,6 @@ def eventually(condition: Callable[[], object]) -> bool:
 # The dialect.
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("words", ["plain", "", "OK", "naïve ☎ 電話", "a\0b\r\nc", "x" * 300_000])
 def test_any_text_comes_back_as_it_was_stored(client: Client, words: str) -> None:
     """Letters of all scripts, NUL, line ends, nothing at all, and the word OK survive the trip."""
@@ -265,7 +264,6 @@ def test_each_answer_carries_a_later_sync_token(upstash: Upstash) -> None:
     assert int(first) < int(second)
 
 
-@pytest.mark.long
 def test_many_clients_at_once_never_get_each_others_answers(client: Client) -> None:
     """Eight clients counting side by side each see their own numbers."""
     seen: list[list[object]] = []
@@ -288,18 +286,16 @@ def test_many_clients_at_once_never_get_each_others_answers(client: Client) -> N
 @pytest.mark.parametrize("applied", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
     ("fault", "seen"),
-    first_quick(
-        [
-            ("drop", httpx.RemoteProtocolError),
-            ("hang", httpx.ReadTimeout),
-            ("late", httpx.ReadTimeout),
-            ("502", json.JSONDecodeError),
-            ("empty", json.JSONDecodeError),
-            ("garbage", json.JSONDecodeError),
-            ("no-result", KeyError),
-            ("quota", UpstashError),
-        ]
-    ),
+    [
+        ("hang", httpx.ReadTimeout),
+        ("late", httpx.ReadTimeout),
+        ("drop", httpx.RemoteProtocolError),
+        ("502", json.JSONDecodeError),
+        ("empty", json.JSONDecodeError),
+        ("garbage", json.JSONDecodeError),
+        ("no-result", KeyError),
+        ("quota", UpstashError),
+    ],
 )
 def test_a_fault_strikes_before_or_after_the_command_takes_effect(
     upstash: Upstash, client: Client, fault: str, seen: type[Exception], applied: bool
