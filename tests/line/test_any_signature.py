@@ -3,7 +3,7 @@
 import string
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 from flask import Request
 from hypothesis import assume, given, settings
@@ -13,7 +13,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import Forbidden
 
 from phone_line.settings import read_settings
-from phone_line.webhook import verify_request
+from phone_line.webhook import FIELD_NAME, read_form, verify_request
 from standins.examples import STEADY, as_many
 from standins.inside import FORM, ORIGIN, TOKEN, environ
 from standins.webhooks import Fields, sign
@@ -98,3 +98,18 @@ def test_a_signature_counts_whole(form: dict[str, str], at: int, letter: str, cu
     assert not verified("/voice", form, signature + letter)
     other = altered(signature, at, letter)
     assert verified("/voice", form, other) == (other == signature)
+
+
+@settings(STEADY, max_examples=as_many(400))
+@given(
+    body=st.lists(st.sampled_from([*"aB=&+%;", "%41", "%C3%A4", "%ff", "%2", "ä", "X="])).map(
+        "".join
+    )
+)
+def test_a_form_is_read_as_the_standard_library_reads_it(body: str) -> None:
+    """Whatever is encoded in it, or left out of it."""
+    expected: dict[str, list[str]] = {}
+    for name, value in parse_qsl("A=1&" + body, keep_blank_values=True):
+        expected.setdefault(name, []).append(value)
+    is_twilios = all(map(FIELD_NAME.fullmatch, expected))
+    assert read_form("A=1&" + body) == (expected if is_twilios else None)
