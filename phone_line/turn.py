@@ -20,7 +20,7 @@ from phone_line.consult import conclude, consult_backend, is_hold_over, say_if_a
 from phone_line.conversation import Reply, decide
 from phone_line.entrance import find_door, find_entrance
 from phone_line.events import Teller
-from phone_line.flow import Consult
+from phone_line.flow import Ask, Consult, Flow, Offer, Voicemail
 from phone_line.questions import FAILED, Asking
 from phone_line.records import (
     Answer,
@@ -66,7 +66,7 @@ def find_answer(visit: Visit) -> str:
         if webhook.hold and not is_hold_over(webhook):
             visit.speak(webhook.language)
             return visit.hold(webhook.step, webhook.since)
-        found = Found(read_call(None, webhook))
+        found = Found(place_call(webhook))
     visit.speak(found.before.language)
     if found.answered:
         return repeat_answer(visit, found.answered)
@@ -98,18 +98,28 @@ def read_cells(visit: Visit) -> Found:
     if webhook.hold and not after and not asked:
         asked = visit.cells.read_primary(names[2], until=visit.moment(ASKED))
     return Found(
-        before=read_call(before, webhook),
+        before=read_call(visit.line.plan.flow, before, webhook),
         answered=read_turn(after),
         question=read_record(Question, asked),
         old_answer=read_answer_of_before(result),
     )
 
 
-def read_call(value: str | None, webhook: Webhook) -> Call:
-    """The call as its record says it; without one, what the URL says."""
+def read_call(flow: Flow, value: str | None, webhook: Webhook) -> Call:
+    """The call as its record says it; without one that the caller can have heard, as the URL does.
+
+    A forgotten cell may be settled once more, by the worker of a question that was given up. Its
+    answer may ring somebody, or end the call, while the caller replies to what was asked instead.
+    """
     record = read_turn(value)
-    if record:
-        return read_state(record, webhook.turn)
+    if record and webhook.step in flow and webhook.step != record.step:
+        waits = isinstance(flow.get(record.step), Ask | Offer | Voicemail)
+        record = record if waits else None
+    return read_state(record, webhook.turn) if record else place_call(webhook)
+
+
+def place_call(webhook: Webhook) -> Call:
+    """The call as the URL of a webhook says it."""
     return Call(turn=webhook.turn, step=webhook.step, language=webhook.language)
 
 
@@ -155,8 +165,8 @@ def settle_reply(visit: Visit, before: Call, heard: Heard, after: Call, reply: R
     visit.trail |= {"from": before.step or None, "to": after.step, "dial": heard.dial or None}
     took = visit.elapsed
     record = write_answer(visit.line, visit.webhook, before.step, heard, after, reply, ms=took)
-    if visit.is_away and visit.webhook.hold:
-        return conclude(visit, record)  # a person takes over: no push may end that talk
+    if visit.is_away and (visit.webhook.hold or heard.again):
+        return conclude(visit, record)  # the talk goes on without an answer: no push may end it
     if visit.is_away:
         return record.twiml
     with suppress(StoreUnavailable):  # if the write did land, it is the same text

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from standins.backend import slow_backend
-from standins.inside import ORIGIN, Inside, dialled, judged, line_with, stored, webhook
+from phone_line.records import Record, write_record
+from standins.backend import slow_backend, until
+from standins.inside import ORIGIN, Inside, dialled, judged, line_with, new_call, stored, webhook
 from standins.sentences import in_twiml
 from standins.upstash import Upstash
 
@@ -107,3 +108,50 @@ def test_the_fallback_knows_what_the_caller_said(upstash: Upstash) -> None:
         said = here.post("/voice/fallback", webhook(CallSid=phone.call_sid, ErrorUrl=url)).body
         assert b"Booked." in said
         assert len(backend.questions) == 1
+
+
+@pytest.mark.parametrize("step", ["goodbye", "operator", "blocked", "start"])
+@pytest.mark.parametrize("brought", [{"SpeechResult": "a ticket"}, {}])
+def test_an_answer_that_nobody_heard_does_not_end_the_talk(
+    upstash: Upstash, step: str, brought: dict[str, str]
+) -> None:
+    """The question was asked again and forgotten; the worker of the lost one settled its place.
+
+    Whoever speaks now was asked what the URL says, and hears neither the greeting nor a goodbye.
+    """
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend)
+        call = new_call()
+        unheard = Record(turn=2, step=step, twiml="<Response>Booked. Goodbye.</Response>", late=1)
+        upstash.quietly(["SET", f"call:{call}:2", write_record(unheard), "EX", "600"])
+        said = judged(here.post(LISTEN.replace("1", "2"), webhook(CallSid=call, **brought)))
+        assert GREETING not in said
+        assert ("Booked." if brought else in_twiml("not_heard")) in said
+        assert [question.heard for question in backend.questions] == [*brought.values()]
+
+
+@pytest.mark.parametrize("step", ["menu", "voicemail", "listen"])
+def test_a_record_at_which_callers_speak_is_believed(upstash: Upstash, step: str) -> None:
+    """The step in the URL is a hint: while the record tells where the caller may be, it counts."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend, DEPARTMENTS="billing=+15550100001")
+        call = new_call()
+        record = Record(turn=2, step=step, twiml="<Response/>")
+        upstash.quietly(["SET", f"call:{call}:2", write_record(record), "EX", "600"])
+        said = judged(here.post(LISTEN.replace("1", "2"), webhook(CallSid=call, Digits="1")))
+        expected = {"menu": "+15550100001", "voicemail": in_twiml("goodbye"), "listen": "Booked."}
+        assert expected[step] in said
+
+
+def test_a_question_that_is_asked_again_is_not_cut_short(upstash: Upstash) -> None:
+    """Redis is away, so the fallback knows of no worker: its answer may not end the new talk."""
+    account = "AC" + "0" * 32
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend, TWILIO_ACCOUNT_SID=account, RESPONSE_DEADLINE="1")
+        call = new_call()
+        upstash.fault = lambda _: "502"
+        form = failed(f"https://line.example{LISTEN}", CallSid=call, AccountSid=account)
+        assert in_twiml("ask_help") in judged(here.post("/voice/fallback", form))
+        upstash.fault = None
+        voice = ["GET", f"call:{call}:1:voice"]
+        assert until(lambda: upstash.quietly(voice) == [b"person"])

@@ -167,7 +167,12 @@ class Audit:
                 self.caller.breach("no effect is missing", case=case)
 
     def check_workers(self, work: Work) -> None:
-        """A question is repeated to the backend only after a kill, or in a call with an excuse."""
+        """A key brings one question, and that again only after a kill, or in an excused call.
+
+        Where Redis forgot what was asked at a turn, nothing is left that knows of the question.
+        """
+        if work.others and "amnesia" not in self.caller.excuses:
+            self.caller.breach("one key, one question", first=work.case, then=work.others)
         spare = len(work.asks) - len(MANNERS[work.manner])
         if spare <= 0:
             return

@@ -33,6 +33,7 @@ class Work:
 
     case: str
     manner: str
+    others: list[str] = field(default_factory=list)  # cases that came under the key of this one
     asks: list[list[float]] = field(default_factory=list)  # when each began and ended
     answer: bytes = b""
     effects: int = 0
@@ -55,13 +56,15 @@ class Backend(ThreadingHTTPServer):
             self.events[event["call_sid"], event["event"]][key] += 1
 
     def begin(self, key: str, question: Mapping[str, Any]) -> tuple[Work, list[float]]:
-        """Write an attempt down; the same key must always bring the same question."""
+        """Write an attempt down, and whether its key has brought another question before."""
         manner, case = re.findall(r"answer (\w+) then \w+ about (\w+)", question["heard"])[0]
         now = time.monotonic()
         with self.lock:
             work = self.works[question["call_sid"]].setdefault(key, Work(case, manner))
-            if work.case != case or key != f"{question['call_sid']}:{question['turn']}":
-                self.ledger.breach("one key, one question", key=key, first=work.case, then=case)
+            if key != f"{question['call_sid']}:{question['turn']}":
+                self.ledger.breach("the key names call and turn", key=key)
+            if work.case != case:
+                work.others.append(case)
             work.asks.append([now, now])
             return work, work.asks[-1]
 
