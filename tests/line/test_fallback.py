@@ -115,10 +115,7 @@ def test_the_fallback_knows_what_the_caller_said(upstash: Upstash) -> None:
 def test_an_answer_that_nobody_heard_does_not_end_the_talk(
     upstash: Upstash, step: str, brought: dict[str, str]
 ) -> None:
-    """The question was asked again and forgotten; the worker of the lost one settled its place.
-
-    Whoever speaks now was asked what the URL says, and hears neither the greeting nor a goodbye.
-    """
+    """A worker settled the place of a question that was asked again: its caller is not greeted."""
     with slow_backend(0) as backend:
         here = line_with(upstash, backend)
         call = new_call()

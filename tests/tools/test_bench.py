@@ -13,22 +13,13 @@ from typing import Final
 
 import pytest
 
-from bench import (
-    QUICK,
-    ROWS,
-    Bench,
-    Figure,
-    Redis,
-    compared,
-    import_times,
-    measure,
-    production,
-    proportional_size,
-    quartiles,
-    written,
-)
+from bench import ROWS, TITLES, measure
 from standins.instance import ROOT
 from standins.rows import mostly_long
+from tools.bench_figures import Figure, compared, quartiles, written
+from tools.bench_place import QUICK, Bench, production
+from tools.bench_processes import Redis, proportional_size
+from tools.bench_starts import import_times
 
 OURS: Final = [row for row in ROWS if row != "express"]  # that one fetches packages of Node
 pytestmark = pytest.mark.timeout(300)  # the bench is run once for all of them, in a minute
@@ -165,7 +156,7 @@ def test_a_cold_start_is_mostly_imports(figures: dict[str, list[Figure]]) -> Non
 @pytest.mark.xdist_group("bench")
 def test_a_table_names_the_command_that_repeats_each_row(figures: dict[str, list[Figure]]) -> None:
     """The table holds every figure once, under the command that measures its row alone."""
-    table = written([figure for row in OURS for figure in figures[row]])
+    table = written([figure for row in OURS for figure in figures[row]], TITLES)
     assert all(table.count(f"python tests/bench.py --only {row}\n") == 1 for row in OURS)
     assert all(figure.name in table for row in OURS for figure in figures[row])
 
