@@ -39,7 +39,8 @@ from deployed.verdicts import QUESTIONS, Answers
 from phone_line.settings import read_settings
 from phone_line.values import E164
 from phone_line.words import read_words
-from standins.call import Clock, Phone
+from standins.asking import Clock
+from standins.call import Phone
 
 PATIENCE: Final = 30.0  # seconds that a service gets to wake up
 ACCOUNT: Final = "AC[0-9a-fA-F]{32}"

@@ -31,8 +31,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from standins.call import ACCOUNT, Clock, Phone
+from standins.asking import Clock
+from standins.call import Phone
 from standins.instance import Instance, free_port
+from standins.playing import ACCOUNT
 from standins.rehearsal import settings_of, with_somebody
 from standins.screen import TO_HAVE_ONE, announcer, tell
 from standins.terminal import Script, Terminal, is_typed

@@ -25,7 +25,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from phone import function
-from standins.call import Clock, Phone
+from standins.asking import Clock
+from standins.call import Phone
 from standins.instance import Instance
 from standins.model import Model, Reply, Talk, says
 from standins.screen import announcer, tell

@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 from deployed import ROOT
 from deployed.asking import FAULTS, ask, find_header, find_origin, quote_body, read_object
 from deployed.findings import Finding, Findings, change, note, ok
-from standins.call import OVERRIDES, Phone
+from standins.asking import OVERRIDES
+from standins.call import Phone
 from standins.webhooks import Answer
 
 CALLER: Final = "+15005550006"  # Twilio's own number for tests: nobody has it

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from standins.call import Phone, seconds_to_say
+from standins.asking import seconds_to_say
+from standins.call import Phone
 
 MARGIN: Final = 1.5  # seconds after a sentence, as we reckon it, before we answer
 EARLY: Final = 2.0  # seconds after the line has begun, for one who interrupts

@@ -7,7 +7,7 @@ from urllib.parse import urlencode, urlsplit
 
 from deployed.asking import FAULTS, Wire, ask, quote_body, read_object
 from deployed.findings import Findings, change, ok
-from standins.call import Webhook
+from standins.asking import Webhook
 
 NEAR: Final = 0.025  # seconds that a round trip to a database in the same region stays below
 LOOKS: Final = 7  # measurements; the quickest counts, because the network only ever adds

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from standins.call import Phone, Webhook
+from standins.asking import Webhook
+from standins.call import Phone
 from standins.inside import ORIGIN, TOKEN, Inside, webhook
 from standins.pool import Pool
 from standins.sentences import say

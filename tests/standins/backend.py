@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
-from standins.call import Clock, NotNow, Phone
+from standins.asking import Clock
+from standins.call import NotNow, Phone
 from standins.instance import Instance
 from standins.twilio_api import TwilioApi
 from standins.webhooks import Answer, Fields, http_deliver

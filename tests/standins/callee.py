@@ -19,7 +19,7 @@ from standins.twiml import Problem, words
 from standins.webhooks import Ask, Failed
 
 if TYPE_CHECKING:
-    from standins.call import Phone
+    from standins.playing import Player
 
 ORDINALS: Final = (  # of the phones of a Dial, as transcripts name them
     *("first", "second", "third", "fourth", "fifth"),
@@ -30,7 +30,7 @@ ORDINALS: Final = (  # of the phones of a Dial, as transcripts name them
 class Callee:
     """One phone of a Dial. `state` says how it stands: rings, playing, asked, joined, gone."""
 
-    def __init__(self, phone: "Phone", target: Element, here: str, shown: str) -> None:
+    def __init__(self, phone: "Player", target: Element, here: str, shown: str) -> None:
         """`target` is the <Number> or <Sip> of a document from `here`; `shown` the callerId."""
         self.phone, self.number, self.shown = phone, words(target), shown
         self.url = urljoin(here, target.get("url", "")) if target.get("url") else ""

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from xml.etree import ElementTree
 
-from standins.call import Phone, seconds_to_say
+from standins.asking import seconds_to_say
+from standins.call import Phone
 from standins.twiml import words
 
 SILENCE: Final = 5  # seconds after which Gather and Record give up, if they do not say

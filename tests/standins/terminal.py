@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from standins.call import MESSAGE_SECONDS, TALK_SECONDS, NotNow, Phone, seconds_to_say
+from standins.asking import seconds_to_say
+from standins.call import MESSAGE_SECONDS, TALK_SECONDS, NotNow, Phone
 from standins.history import cells_of, described
 from standins.instance import Instance
 from standins.screen import one_line, paint, take_back, tell

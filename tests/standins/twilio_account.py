@@ -26,7 +26,7 @@ from contextlib import ExitStack
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from standins.call import OVERRIDES
+from standins.asking import OVERRIDES
 from standins.second_number import CallingPhone, SecondNumber
 from standins.serving import Asked, Reply, serving
 

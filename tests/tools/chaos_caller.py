@@ -6,7 +6,8 @@ from hashlib import md5
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from standins.call import Clock, NotNow, Phone
+from standins.asking import Clock
+from standins.call import NotNow, Phone
 from standins.instance import ROOT
 from standins.transcript import perform
 from tools.chaos_ledger import PACE, PUBLIC, TOKEN

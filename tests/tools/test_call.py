@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from standins.call import Clock, NotNow, Phone
+from standins.asking import Clock
+from standins.call import NotNow, Phone
 from standins.canned import TOKEN, Canned, Reply, gather, ring
 from standins.transcript import run_script
 from standins.webhooks import Answer, Failed, Fields, Limits, http_deliver, sign, signed_url

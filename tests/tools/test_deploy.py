@@ -20,7 +20,7 @@ import pytest
 
 from phone_line.settings import VARIABLES, read_settings
 from phone_line.words import languages
-from standins.call import OVERRIDES
+from standins.asking import OVERRIDES
 from standins.inside import Inside
 from standins.instance import Instance
 from standins.twilio_account import ACCOUNT, TwilioAccount

@@ -27,8 +27,9 @@ import live
 from deployed.account import Account
 from deployed.asking import ask, read_object
 from deployed.rehearsal import Owner
+from standins.asking import OVERRIDES
 from standins.backend import Backend, Reply, says, until
-from standins.call import OVERRIDES, Phone
+from standins.call import Phone
 from standins.instance import Instance, free_port
 from standins.twilio_api import TwilioApi
 

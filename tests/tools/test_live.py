@@ -22,9 +22,9 @@ from deployed.account import Account
 from deployed.asking import ask
 from deployed.findings import Agree, Finding
 from live import agree_always
+from standins.asking import OVERRIDES
 from standins.backend import Backend, says
 from standins.backend import Reply as Answered
-from standins.call import OVERRIDES
 from standins.instance import ROOT, Instance
 from standins.media import Media
 from standins.rows import mostly_long
