@@ -18,7 +18,8 @@ from phone_line.twiml import render_reply
 from phone_line.words import languages
 from standins.lines import BACKEND, FORWARD, HOOK, MENU, at, line_of, said
 from standins.rows import mostly_long
-from standins.twiml import KNOWN_BY, judge
+from standins.twiml import judge
+from standins.twiml_tables import KNOWN_BY
 from standins.voices import NEIGHBOURS, NEURAL, find_region
 
 TAGS: Final = [

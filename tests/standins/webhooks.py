@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urldefrag, urlencode, urlsplit
 
-from standins.twiml import MOST_BYTES, link
+from standins.twiml import MOST_BYTES
+from standins.twiml_tables import link
 
 Fields = list[tuple[str, str]]
 CAP_SECONDS: Final = 15.0  # "imposed by Twilio on all call-related HTTP requests", retries included

@@ -12,7 +12,7 @@ from itertools import cycle
 from typing import Final
 from urllib.parse import urlencode
 
-from standins.twiml import link
+from standins.twiml_tables import link
 from standins.webhooks import Fields, sign, signed_url
 from tools.bench_contestants import ORIGIN, TOKEN
 from tools.bench_processes import PATIENCE, Server
