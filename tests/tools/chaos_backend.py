@@ -6,6 +6,7 @@ A caller says how it is to answer: "answer slow then transfer about case7".
 import contextlib
 import json
 import re
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -50,6 +51,11 @@ class Backend(ThreadingHTTPServer):
         self.works: dict[str, dict[str, Work]] = defaultdict(dict)  # by call, by key
         self.events: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self.ledger, self.lock = ledger, threading.Lock()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 (as there)
+        """Say nothing of an instance that was killed while it asked."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
     def note(self, key: str, event: Mapping[str, Any]) -> None:
         with self.lock:

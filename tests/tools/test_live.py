@@ -19,6 +19,7 @@ import live
 from deployed import line as at_line
 from deployed import number as at_number
 from deployed.account import Account
+from deployed.arguments import read_arguments
 from deployed.asking import ask
 from deployed.findings import Agree, Finding
 from live import agree_always
@@ -83,7 +84,7 @@ def look_and(
     """All findings, with an owner who is asked."""
     account = {"TWILIO_ACCOUNT_SID": ACCOUNT} if api else {}
     settings = {"TWILIO_AUTH_TOKEN": token, **account, **env}
-    options = live.read_arguments([url, "--number", NUMBER, "--api", api, *given], settings)
+    options = read_arguments([url, "--number", NUMBER, "--api", api, *given], settings)
     return list(live.check_all(options, settings, agree, {}))
 
 
@@ -907,6 +908,6 @@ def test_what_is_missing_on_the_command_line_is_said_in_a_sentence(
     """Nothing is asked anywhere before the command line makes sense."""
     usual = {"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_ACCOUNT_SID": ACCOUNT}
     with pytest.raises(SystemExit) as ended:
-        live.read_arguments(given, usual | env)
+        read_arguments(given, usual | env)
     assert ended.value.code == 2
     assert said in capsys.readouterr().err.splitlines()[-1]

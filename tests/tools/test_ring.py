@@ -17,6 +17,7 @@ import live
 from deployed import line as at_line
 from deployed import rehearsal
 from deployed.account import Account, Refused
+from deployed.arguments import read_arguments
 from deployed.findings import Finding
 from deployed.rehearsal import Owner, Rehearsal
 from deployed.script import Beat, Move, Script, Timed, time_script, write_twiml
@@ -64,7 +65,7 @@ class Deployed:
         """The findings of live.py --ring, with an owner who agrees."""
         fixed = ("--api", self.twilio.url, "--speed", str(self.speed), "--ring", SECOND)
         settings = self.env | env
-        options = live.read_arguments([self.line.url, *fixed, *given], settings)
+        options = read_arguments([self.line.url, *fixed, *given], settings)
         account = Account(ACCOUNT, (ACCOUNT, TOKEN), self.twilio.url)
         new_phone = partial(at_line.new_phone, self.line.url, token=TOKEN, account=ACCOUNT)
         return list(live.ring_line(options, settings, account, new_phone, agree_always, {}))
