@@ -11,9 +11,10 @@ run on an untouched copy: a test that fails anyway catches nothing. A sabotage w
 found exactly once is an error, so that a change of the code brings its sabotages along.
 
 A list holds only what somebody thought of. So `--random` breaks the code anywhere (comparisons,
-conditions, constants, dropped calls, returns), runs all tests of the line on each, and shows what
-survived. Some of that changes nothing that anybody could notice; the rest is a test that is
-missing. Its status is 0 when nine of ten are caught. It takes minutes: `--at-once` bounds its load.
+conditions, constants, dropped calls, returns), runs the short tests of the line on each, those that
+name the broken room first, and shows what survived. Some of that changes nothing that anybody could
+notice; the rest is a test that is missing. Its status is 0 when nine of ten are caught. It takes
+minutes: `--at-once` bounds its load.
 """
 
 import argparse
@@ -42,9 +43,11 @@ LEFT_OUT: Final = (".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", ".
 SECONDS: Final = 240.0  # for the tests of one sabotage: who hangs is caught, but should not
 SECONDS_OF_ALL: Final = 900.0  # for all tests of the line
 FAILED: Final = 1  # pytest's status when tests ran and failed; anything above is no verdict
-QUICK: Final = "line"  # where the tests of the line are
+NONE_FOUND: Final = 5  # its status when no test is of the kind that was asked for
+LINE: Final = "line"  # where the tests of the line are
+WORKING: Final = ("-m", "not waits")
+WAITING: Final = ("-m", "waits", "-n4")  # they leave the processor to each other
 ENOUGH: Final = 0.9  # share of random changes that have to be caught
-DURATION: Final = re.compile(r"^([\d.]+)s \w+ +tests/([\w/]+\.py)::", re.MULTILINE)
 
 
 class Verdict(NamedTuple):
@@ -99,13 +102,36 @@ def judge_sabotage(sabotage: Sabotage, root: Path = ROOT) -> Verdict:
         return run_tests(tree, sabotage.tests.split())
 
 
-def judge_wound(wound: Wound, tests: Sequence[str], root: Path) -> Verdict:
-    """The verdict of tests on a copy that is broken somewhere."""
+def judge_wound(wound: Wound, root: Path) -> Verdict:
+    """The verdict of the line's tests on a copy that is broken somewhere."""
     with copied_tree(root) as tree:
+        near = name_nearest(tree, wound.path)
         source = tree / wound.path
         text = source.read_text(encoding="utf-8")
         source.write_text(apply_wound(text, wound), encoding="utf-8")
-        return run_tests(tree, tests, seconds=SECONDS_OF_ALL)
+        return run_line(tree, *([("-k", near, *WORKING)] if near else []), WORKING, WAITING)
+
+
+def run_line(tree: Path, *kinds: Sequence[str]) -> Verdict:
+    """Run the line's tests, one kind after the other, up to the first that is not well."""
+    began, verdict = time.monotonic(), Verdict(0, "", 0.0)
+    for options in kinds:
+        verdict = run_tests(tree, [LINE], *options, seconds=SECONDS_OF_ALL)
+        if verdict.status not in (0, NONE_FOUND):
+            break
+        verdict = verdict._replace(status=0)
+    return verdict._replace(seconds=time.monotonic() - began)
+
+
+def name_nearest(tree: Path, path: str) -> str:
+    """The files of tests that name a room, for pytest's -k: they notice first what is broken there.
+
+    None of them is named on the command line, because then all of its long tests would run.
+    """
+    files = sorted((tree / "tests" / LINE).glob("test_*.py"))
+    named = re.compile(rf"(phone_line\.|import (.*\W)?){Path(path).stem}\b")
+    near = [file.name for file in files if named.search(file.read_text(encoding="utf-8"))]
+    return " or ".join(near)
 
 
 def run_tests(tree: Path, tests: Iterable[str], *options: str, seconds: float = SECONDS) -> Verdict:
@@ -206,28 +232,18 @@ def choose_wounds(root: Path, count: int, seed: int) -> list[Wound]:
     return [wound for wound in in_turns if wound][:count]
 
 
-def order_by_time(output: str) -> list[str]:
-    """The files of tests in pytest's report of durations, the quickest first."""
-    seconds: dict[str, float] = defaultdict(float)
-    for took, file in DURATION.findall(output):
-        seconds[file] += float(took)
-    return sorted(seconds, key=lambda file: seconds[file])
-
-
 def count_caught_at_random(wounds: Sequence[Wound], root: Path, at_once: int) -> int:
     """Break copies of a tree; how many the tests of the line catch. None, if they fail anyway.
 
     Whatever keeps the tests from running at all is caught as well: no line like that starts.
     """
     with copied_tree(root) as tree:
-        options = ("--durations=0", "--durations-min=0", "-vv")
-        found = run_tests(tree, [QUICK], *options, seconds=SECONDS_OF_ALL)
+        found = run_line(tree, WORKING, WAITING)
     if not tell_untouched(found):
         return 0
-    tests = order_by_time(found.output)
     caught = 0
     with ThreadPoolExecutor(at_once) as pool:
-        judging = {pool.submit(judge_wound, each, tests, root): each for each in wounds}
+        judging = {pool.submit(judge_wound, each, root): each for each in wounds}
         for done in as_completed(judging):  # a change that nobody notices takes the longest
             verdict = done.result()
             tell_wound(root, judging[done], verdict)

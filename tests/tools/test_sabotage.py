@@ -168,14 +168,23 @@ def _line(number: int) -> str:
     return _main().splitlines()[number - 1]
 
 
-def test_the_quickest_tests_come_first() -> None:
-    """A change at random is caught as soon as can be: files in the order of their durations."""
-    report = (
-        "2.50s call     tests/line/test_b.py::test_one\n"
-        "0.10s setup    tests/line/test_a.py::test_two[x]\n"
-        "0.20s call     tests/line/test_a.py::test_two[x]\n"
-    )
-    assert sabotage.order_by_time(report) == ["line/test_a.py", "line/test_b.py"]
+def test_the_nearest_tests_come_first() -> None:
+    """A change at random is caught as soon as can be: by the files that name the broken room."""
+    near = sabotage.name_nearest(ROOT, "phone_line/hours.py").split(" or ")
+    assert "test_opening_hours.py" in near
+    assert "test_signatures.py" not in near
+    assert sabotage.name_nearest(ROOT, "phone_line/nowhere.py") == ""
+
+
+@pytest.mark.long
+@pytest.mark.waits
+def test_a_kind_of_which_there_is_no_test_catches_nothing(tmp_path: Path) -> None:
+    """No test to run is no verdict: the next kind decides; and one that fails is the last."""
+    tree = sabotage.copy_tree(ROOT, tmp_path / "tree")
+    nothing, quick = ("-k", "test_nowhere.py"), ("-k", "test_text.py")
+    assert sabotage.run_line(tree, nothing, quick).status == 0
+    (tree / "phone_line/text.py").write_text("", encoding="utf-8")
+    assert sabotage.run_line(tree, nothing, quick, nothing).status != 0
 
 
 @pytest.mark.long
