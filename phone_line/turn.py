@@ -20,7 +20,7 @@ from phone_line.consult import conclude, consult_backend, is_hold_over, say_if_a
 from phone_line.conversation import Reply, decide
 from phone_line.entrance import find_door, find_entrance
 from phone_line.events import Teller
-from phone_line.flow import Ask, Consult, Flow, Offer, Voicemail
+from phone_line.flow import Consult, End, Flow, Refuse, Tell, Transfer
 from phone_line.questions import FAILED, Asking
 from phone_line.records import (
     Answer,
@@ -113,8 +113,8 @@ def read_call(flow: Flow, value: str | None, webhook: Webhook) -> Call:
     """
     record = read_turn(value)
     if record and webhook.step in flow and webhook.step != record.step:
-        waits = isinstance(flow.get(record.step), Ask | Offer | Voicemail)
-        record = record if waits else None
+        unheard = isinstance(flow.get(record.step), Tell | Transfer | End | Refuse)
+        record = None if unheard else record
     return read_state(record, webhook.turn) if record else place_call(webhook)
 
 
