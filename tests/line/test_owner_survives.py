@@ -14,6 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+import pytest
+
 from standins.backend import until
 from standins.call import Phone
 from standins.examples import as_many
@@ -96,6 +98,7 @@ def dying(instances: list[Instance]) -> Iterator[None]:
         killer.join()
 
 
+@pytest.mark.long
 def test_every_event_is_told_while_everything_dies(tmp_path: Path) -> None:
     """Each event at least once, under one key and in the same words, and none that is not true."""
     random = Random(7)

@@ -344,6 +344,7 @@ def address(instance: Instance, call: Phone) -> str:
     return f"http://operator:{PASSWORD}@{host}/calls/{call.call_sid}"
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 @pytest.mark.xdist_group("browser")
 def test_a_browser_shows_the_call(

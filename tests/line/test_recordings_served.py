@@ -161,6 +161,7 @@ def browsing(chromium: str, folder: Path, address: str) -> Iterator[None]:
         browser.wait()
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 def test_a_browser_plays_and_seeks(
     instance: Served, media: Media, chromium: str, tmp_path: Path

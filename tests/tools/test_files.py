@@ -239,6 +239,7 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.long
 def test_every_test_states_a_behaviour() -> None:
     """Every module opens with a docstring; every test has one sentence on one line."""
     silent = []
@@ -256,6 +257,7 @@ EVASIONS: Final = frozenset(
 )
 
 
+@pytest.mark.long
 def test_no_test_is_left_out_or_mocked() -> None:
     """No test is skipped or expected to fail, and nothing is mocked: stand-ins are servers."""
     found = {str(path.relative_to(ROOT)): names_used(path) & EVASIONS for path in TESTS}

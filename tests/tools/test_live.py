@@ -197,9 +197,12 @@ NUMBERS_MISTAKES: Final[list[tuple[str, dict[str, Any], str, str]]] = [
 ]
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize(
-    ("settings", "found", "advice"), [pytest.param(*row[1:], id=row[0]) for row in NUMBERS_MISTAKES]
+    ("settings", "found", "advice"),
+    [
+        pytest.param(*row[1:], id=row[0], marks=() if nth else pytest.mark.quick)
+        for nth, row in enumerate(NUMBERS_MISTAKES)
+    ],
 )
 def test_a_mistake_in_the_number_is_found(
     twilio: TwilioAccount, line: Instance, settings: dict[str, Any], found: str, advice: str
@@ -349,7 +352,6 @@ def test_fix_sets_what_is_wrong_and_keeps_what_is_right(
     assert twilio.number["voice_fallback_url"] == "https://handler.twilio.com/twiml/EH1"
 
 
-@pytest.mark.quick
 def test_fix_changes_nothing_if_nobody_agrees(twilio: TwilioAccount, line: Instance) -> None:
     """An owner who says no keeps the number as it is."""
     twilio.number["voice_method"] = "GET"
