@@ -39,13 +39,25 @@ from typing import Final
 from tools.bench_express import express
 from tools.bench_figures import Figure, written
 from tools.bench_place import QUICK, Bench, LeftOut, Size
-from tools.bench_rows import busy, commands, hold, instances, memory, threads, warm
+from tools.bench_rows import busy, commands, hold, instances, memory, threads, waiting, warm
 from tools.bench_starts import cold, imports
 
 Row = Callable[[Bench], list[Figure]]
 ROWS: Final[Mapping[str, Row]] = {
     row.__name__: row
-    for row in (cold, imports, warm, busy, instances, hold, commands, threads, memory, express)
+    for row in (
+        cold,
+        imports,
+        warm,
+        busy,
+        instances,
+        hold,
+        waiting,
+        commands,
+        threads,
+        memory,
+        express,
+    )
 }
 TITLES: Final = {name: row.__doc__ or "" for name, row in ROWS.items()}
 

@@ -76,6 +76,8 @@ class Cells(asyncio.Protocol):
                 return [self.held.get(key) for key in words]
             case "SET":
                 return self.set(words[0], words[1], words[2:])
+            case "DEL":
+                return sum(self.held.pop(key, None) is not None for key in words)
             case _:
                 raise ValueError(command)
 

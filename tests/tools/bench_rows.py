@@ -1,13 +1,17 @@
 """Rows of the bench about servers that run: webhooks, callers, Redis, memory."""
 
+import re
 import socket
+import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Final
 
-from tools.bench_calls import OVER, RINGING, Webhook, exchange, learn, new_sid, play
+from standins.backend import slow_backend
+from tools.bench_calls import HEARD, OVER, RINGING, SENT, Webhook, exchange, learn, new_sid, play
 from tools.bench_contestants import LEAST
 from tools.bench_figures import Figure, compared, percentile
 from tools.bench_place import Bench
@@ -16,6 +20,7 @@ from tools.bench_processes import Redis, Server
 DOLLARS: Final = 0.20 / 100_000  # for a command, pay as you go: https://upstash.com/pricing/redis
 THREADS: Final = "32"  # the same for all, where threads are not what is measured
 COUNTS: Final = ("4", "8", "16", "32", "64")
+WAITING: Final = 8  # callers at once who wait for a backend
 HELD: Final = 60  # callers on hold at once; an instance works on 64 questions
 
 
@@ -129,6 +134,51 @@ def hold(bench: Bench) -> list[Figure]:
                 calls = calls_of([RINGING], bench.size.busy_calls)
                 rounds.setdefault(name, []).append(rate(server, calls, 8)[0])
     return compared("hold", "", "webhooks/s", rounds, "nobody on hold")
+
+
+def waiting(bench: Bench) -> list[Figure]:
+    """What a caller on hold waits for beyond the backend, and Redis commands, by WORKERS."""
+    late: dict[str, list[float]] = {"1": [], "2": []}
+    spent: dict[str, list[float]] = {"1": [], "2": []}
+    with ExitStack() as stack:
+        backend = stack.enter_context(slow_backend(bench.size.backend))
+        stores = {workers: stack.enter_context(Redis()) for workers in late}
+        servers = {
+            workers: stack.enter_context(
+                bench.serve("line", WORKERS=workers, BACKEND_URL=backend.url, **redis.settings)
+            )
+            for workers, redis in stores.items()
+        }
+        for _ in bench.rounds("waiting", bench.size.crowd):
+            for workers, server in servers.items():
+                before = stores[workers].report()["commands"]
+                with ThreadPoolExecutor(WAITING) as callers:
+                    took = [*callers.map(wait_for_answer, [server] * WAITING)]
+                late[workers].append((statistics.mean(took) - bench.size.backend) * 1000)
+                commands = stores[workers].report()["commands"] - before
+                spent[workers].append(commands / WAITING)
+    return [
+        *compared("waiting", "beyond the backend, WORKERS=", "ms", late, "1"),
+        *compared("waiting", "a call, WORKERS=", "commands", spent, "1"),
+    ]
+
+
+def wait_for_answer(server: Server) -> float:
+    """Seconds from a caller's question to the answer. Each webhook has a connection of its own.
+
+    Pauses take no time here: a caller comes to look as soon as the line says so.
+    """
+    call_sid, target, fields = new_sid(), RINGING.target, SENT
+    began = time.perf_counter()
+    while True:
+        with server.connect() as connection:
+            answer = exchange(connection, Webhook(target, fields).signed(call_sid)).decode()
+        found = re.search(r'<Gather\b[^>]* action="([^"]*)"|<Redirect>([^<]*)', answer)
+        if not found or (fields is not SENT and found[1]):
+            return time.perf_counter() - began
+        if found[1]:
+            fields, began = [*SENT, *HEARD], time.perf_counter()
+        target = (found[1] or found[2]).replace("&amp;", "&").partition("#")[0]
 
 
 def commands(bench: Bench) -> list[Figure]:
