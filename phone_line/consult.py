@@ -101,7 +101,7 @@ def conclude(visit: Visit, record: Record) -> str:
         with suppress(StoreUnavailable):
             standing = settle_answer(visit.cells, visit.webhook, record)
             return say_if_allowed(visit, standing)
-    if visit.line.settings.rest_login:
+    if visit.line.settings.rest_login and visit.line.settings.backend_url:
         with suppress(OSError):  # no thread is left: then a push may come, as for any look
             until = time.monotonic() + PATIENCE
             in_background(forbid_push, visit.line, visit.webhook, until)

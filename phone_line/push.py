@@ -53,7 +53,8 @@ def may_speak(line: Line, cells: Cells, webhook: Webhook) -> bool:
 def forbid_push(line: Line, webhook: Webhook, until: Moment) -> None:
     """No push may end this talk: say so as soon as the store can be told. Runs in the background.
 
-    The store was away, so a person has taken over; a worker elsewhere may know nothing of it.
+    The store was away, so the talk went on without the worker's answer: with a person, or with the
+    question asked again. A worker elsewhere may know nothing of it.
     """
     while time.monotonic() < until:
         with suppress(StoreUnavailable):

@@ -10,8 +10,9 @@ A cell is written once and expires by itself. `{sid}` is a CallSid, `{n}` the nu
                                backend has to answer. Written before it is asked
     call:{sid}:{n}:lease       a random name: the worker of turn n is alive. It   8 s
                                renews the cell, and takes it away at the end
-    call:{sid}:{n}:voice       who speaks a late answer: `look`, `push by ...`,   a day
-                               `person`. Written by whoever is about to
+    call:{sid}:{n}:voice       who speaks a late answer: `look`, `push by ...`;   a day
+                               `person`: the talk went on without it. Written
+                               by whoever is about to
     call:{sid}:{n}:again       1: the webhook came once more (for the page)       a day
     call:{sid}:voicemail       Message: written by the webhook that brings it     a day
     call:{sid}:transcript      Transcript: written by the webhook that brings it  a day

@@ -20,7 +20,7 @@ from phone_line.consult import conclude, consult_backend, is_hold_over, say_if_a
 from phone_line.conversation import Reply, decide
 from phone_line.entrance import find_door, find_entrance
 from phone_line.events import Teller
-from phone_line.flow import Consult, End, Flow, Refuse, Tell, Transfer
+from phone_line.flow import Ask, Consult, Flow, Offer
 from phone_line.questions import FAILED, Asking
 from phone_line.records import (
     Answer,
@@ -106,16 +106,22 @@ def read_cells(visit: Visit) -> Found:
 
 
 def read_call(flow: Flow, value: str | None, webhook: Webhook) -> Call:
-    """The call as its record says it; without one that the caller can have heard, as the URL does.
-
-    A forgotten cell may be settled once more, by the worker of a question that was given up. Its
-    answer may ring somebody, or end the call, while the caller replies to what was asked instead.
-    """
+    """The call as its record says it; without one that the caller has heard, as the URL says it."""
     record = read_turn(value)
-    if record and webhook.step in flow and webhook.step != record.step:
-        unheard = isinstance(flow.get(record.step), Tell | Transfer | End | Refuse)
-        record = None if unheard else record
-    return read_state(record, webhook.turn) if record else place_call(webhook)
+    if not record or is_unheard(flow, record, webhook):
+        return place_call(webhook)
+    return read_state(record, webhook.turn)
+
+
+def is_unheard(flow: Flow, record: Record, webhook: Webhook) -> bool:
+    """Tell whether a caller who replies to the step in the URL cannot have heard this record.
+
+    Redis may forget a question that was asked again, and the worker of the lost one then settles
+    its place. That answer may ring somebody, record, or end the call: there nobody replies.
+    """
+    if webhook.step not in flow or webhook.step == record.step:
+        return False
+    return not isinstance(flow.get(record.step), Ask | Offer | Consult | None)
 
 
 def place_call(webhook: Webhook) -> Call:

@@ -1,8 +1,8 @@
 """A reply as the TwiML that Twilio executes (https://www.twilio.com/docs/voice/twiml).
 
 Every URL that we hand out names the turn that will come back to it, the step that is waiting there
-(a hint for the day on which Redis is away), and when the call began. Twilio signs it, and repeats
-it verbatim when it retries.
+(a hint, for when there is no record that the caller has heard), and when the call began. Twilio
+signs it, and repeats it verbatim when it retries.
 """
 
 from collections.abc import Mapping

@@ -58,7 +58,7 @@ class Webhook(NamedTuple):
     talked: int = 0  # DialCallDuration
     recorded: int = 0  # RecordingDuration
     turn: int = 0
-    step: str = ""  # only a hint, for the day on which Redis is away
+    step: str = ""  # a hint, for when there is no record that the caller has heard
     began: int = 0  # Unix time of the call's first webhook; 0 in URLs of the release before
     hold: int = 0  # how often this turn's caller has been put on hold
     since: int = 0  # Unix time of the question that the caller waits for

@@ -31,10 +31,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from standins.asking import Clock
+from standins.asking import ACCOUNT, Clock
 from standins.call import Phone
 from standins.instance import Instance, free_port
-from standins.playing import ACCOUNT
 from standins.rehearsal import settings_of, with_somebody
 from standins.screen import TO_HAVE_ONE, announcer, tell
 from standins.terminal import Script, Terminal, is_typed

@@ -41,7 +41,7 @@ from tools.sabotages import SABOTAGES, Sabotage
 ROOT: Final = Path(__file__).resolve().parent.parent
 LEFT_OUT: Final = (".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", ".calls*", "*.md")
 SECONDS: Final = 240.0  # for the tests of one sabotage: who hangs is caught, but should not
-SECONDS_OF_ALL: Final = 900.0  # for all tests of the line
+SECONDS_OF_ALL: Final = 900.0  # for all tests of the line that are of one kind
 FAILED: Final = 1  # pytest's status when tests ran and failed; anything above is no verdict
 NONE_FOUND: Final = 5  # its status when no test is of the kind that was asked for
 LINE: Final = "line"  # where the tests of the line are

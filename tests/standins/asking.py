@@ -22,6 +22,7 @@ from standins.webhooks import LIMITS, Answer, Ask, Deliver, Failed, Fields, Limi
 
 OVERRIDES: Final = "#rc=5&rp=all&ct=2000&rt=5000"  # what a number that calls this line should carry
 TRIAL_SECONDS: Final = 5.0
+ACCOUNT: Final = "AC" + "0123456789abcdef" * 2
 PLACES: Final = {"From": ("SPRINGFIELD", "IL", "62701", "US"), "To": ("", "", "", "US")}
 ALIASES: Final = {"Caller": "From", "Called": "To"}
 
@@ -61,6 +62,18 @@ class Retried(NamedTuple):
 
     answer: Answer
     same: bool
+
+
+def recorded(account: str, seconds: int, key: str) -> Fields:
+    """The fields of a recording that ended after some seconds: by a key, "hangup", or silence."""
+    sid = "RE" + uuid.uuid4().hex
+    home = f"https://api.twilio.com/2010-04-01/Accounts/{account}/Recordings/{sid}"
+    return [
+        ("RecordingUrl", home),
+        ("RecordingSid", sid),
+        ("RecordingDuration", str(seconds)),
+        ("Digits", key),
+    ]
 
 
 def seconds_to_say(text: str) -> float:

@@ -13,8 +13,8 @@ call. Unlike Twilio it says aloud which rules a document breaks (`broken`, `warn
 twiml.py). Its clock is virtual: silence and pauses cost seconds that nobody waits for. What happens
 is written to `transcript`, one event per line (transcript.py plays such lines again).
 
-Here is what people do in a call. How Twilio plays what the line answers stands in playing.py, how
-it asks for that in asking.py, and what a phone hears that the line rings in callee.py.
+Here is what people do in a call. How Twilio plays a document stands in playing.py. How it asks for
+one stands in asking.py. What a phone hears that the line rings stands in callee.py.
 
 Where Twilio's documentation is silent: `<Dial action>` is also asked when the caller hangs up
 first, and its answer is ignored.
@@ -25,7 +25,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from standins.asking import Retried, Webhook, seconds_to_say
+from standins.asking import Retried, Webhook, recorded, seconds_to_say
 from standins.callee import ORDINALS, Callee
 from standins.playing import Player
 from standins.webhooks import Answer, Ask, Failed
@@ -46,7 +46,7 @@ class NotNow(Exception):
 
 
 class Phone(Player):
-    """One call, and what caller and callee do in it. `state` says whom it waits for."""
+    """One call, and what caller and callee do in it. `state` says what it waits for (playing.py)."""
 
     _talk = TALK_SECONDS
 
@@ -163,16 +163,16 @@ class Phone(Player):
         self._input(f"caller leaves a message{length}")
         seconds = min(seconds, self._number("maxLength", 3600))
         self.clock.tick(seconds + (0 if key else self._number("timeout", 5)))
-        return self._run(self._onward(self._recorded(seconds, key)))
+        return self._run(self._onward(recorded(self.account, seconds, key)))
 
     def hang_up_after_beep(self, seconds: int = 2) -> list[str]:
         """Hangs up while the line records; Twilio reports the recording with Digits=hangup."""
         self._expect("record")
         self.clock.tick(seconds)
-        return self.hang_up(recorded=seconds)
+        return self.hang_up(seconds)
 
-    def hang_up(self, recorded: int = 2) -> list[str]:
-        """Ends the call from the caller's side, at any moment, also while a webhook is answered."""
+    def hang_up(self, seconds: int = 2) -> list[str]:
+        """Ends the call, and a recording of so many seconds; also while a webhook is answered."""
         if self.state in {"new", "ended"}:
             raise NotNow(f"there is no call to hang up: {self.state}")
         self._gone = True
@@ -181,7 +181,7 @@ class Phone(Player):
         self._input("caller hangs up")
         self.call_status = "completed"
         dialled = self._dialled("canceled")
-        parting = {"record": self._recorded(recorded, "hangup"), "dial": dialled}
+        parting = {"record": recorded(self.account, seconds, "hangup"), "dial": dialled}
         parting["screening"] = dialled
         for callee in self.callees:
             callee.hang_up()

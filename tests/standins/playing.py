@@ -20,14 +20,13 @@ from typing import Final
 from urllib.parse import urldefrag, urljoin, urlsplit
 from xml.etree.ElementTree import Element
 
-from standins.asking import OVERRIDES, Asker, Clock, seconds_to_say
+from standins.asking import ACCOUNT, OVERRIDES, Asker, Clock, seconds_to_say
 from standins.callee import Callee
 from standins.twiml import Problem, judge_caller_id, words
 from standins.webhooks import Ask, Deliver, Failed, Fields, http_deliver
 
 TRIAL_HOPS: Final = 10
 REJECTED: Final = {"busy": "busy", "rejected": "no-answer"}
-ACCOUNT: Final = "AC" + "0123456789abcdef" * 2
 IDLE_DOCUMENTS: Final = 20  # documents in a row without anything that takes the caller's time
 APOLOGY: Final = "line plays Twilio's error message"
 
@@ -278,16 +277,6 @@ class Player(Asker):
             ("DialCallSid", callee.call_sid if callee else "CA" + uuid.uuid4().hex),
             *length,
             ("DialBridged", bridged),
-        ]
-
-    def _recorded(self, seconds: int, key: str) -> Fields:
-        sid = "RE" + uuid.uuid4().hex
-        home = f"https://api.twilio.com/2010-04-01/Accounts/{self.account}/Recordings/{sid}"
-        return [
-            ("RecordingUrl", home),
-            ("RecordingSid", sid),
-            ("RecordingDuration", str(seconds)),
-            ("Digits", key),
         ]
 
 

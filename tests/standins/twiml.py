@@ -1,4 +1,4 @@
-"""Twilio's rules for TwiML, written down as tables and applied by `judge`.
+"""Twilio's rules for TwiML: the tables of twiml_tables.py, and what is more, applied by `judge`.
 
 Twilio checks little when it is given a document: a misspelt attribute is dropped with a warning in
 a debugger that nobody reads, and the call goes on without it. The stand-in phone is stricter. For
@@ -11,9 +11,8 @@ A `Problem` is `broken` when Twilio would fail the call, the verb or the attribu
 a warning about sense. `judge_screening` has the rules for what a phone hears that a Dial rings,
 `judge_caller_id` those for what it shows, because they depend on the call; those for tags inside
 Say stand in ssml.py. Sources: the attribute tables of the verb pages under
-https://www.twilio.com/docs/voice/twiml, the error pages under
-https://www.twilio.com/docs/api/errors, and for fragments
-https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides.
+https://www.twilio.com/docs/voice/twiml, and the error pages under
+https://www.twilio.com/docs/api/errors.
 """
 
 import re

@@ -1,7 +1,8 @@
 """What Twilio takes in TwiML: the attributes of each verb, their values, what stands in what.
 
-A check answers what it would have accepted, or None when it is content. The sources are those of
-twiml.py, which applies these tables.
+A check answers what it would have accepted, or None when it is content. Sources: those of twiml.py,
+which applies these tables, and for fragments
+https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides.
 """
 
 import re

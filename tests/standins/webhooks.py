@@ -3,8 +3,8 @@
     answer = http_deliver(url, fields, {"X-Twilio-Signature": sign(token, signed_url(url), fields)})
 
 `Limits.of(url)` reads the connection overrides in a URL's fragment. How often an attempt is
-repeated is the call's business (call.py). What one attempt may take stands in `LIMITS` while it is
-under way: a test's own `deliver`, which sends a webhook elsewhere, can end in `http_deliver`.
+repeated is the call's business (asking.py). What one attempt may take stands in `LIMITS` while it
+is under way: a test's own `deliver`, which sends a webhook elsewhere, can end in `http_deliver`.
 Source: https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides and
 https://www.twilio.com/docs/usage/security for the signature.
 """

@@ -73,7 +73,7 @@ def reserved_port() -> socket.socket:
 
 
 class Server(Process):
-    """One contestant under functions-framework. Answers when `connect` has returned."""
+    """One contestant that serves. Answers when `connect` has returned."""
 
     def __init__(self, command: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
         self.reserved = reserved_port()
@@ -81,7 +81,7 @@ class Server(Process):
         if sys.platform != "linux":
             self.reserved.close()
         own = {**env, "PORT": str(self.port), "HOST": "127.0.0.1"}
-        self.output, self.seen = folder / f"output-{self.port}", 0
+        self.output = folder / f"output-{self.port}"
         with self.output.open("wb") as output:
             super().__init__(command, cwd=folder, env=own, stdout=output, stderr=output)
 
@@ -99,12 +99,6 @@ class Server(Process):
                 return made
             time.sleep(0.001)
         raise RuntimeError(f"a contestant did not start: {self.running.args!r}")
-
-    def logged(self) -> list[dict[str, Any]]:
-        """The JSON lines that were written since this was last asked."""
-        text = self.output.read_text()
-        fresh, self.seen = text[self.seen :], len(text)
-        return [json.loads(line) for line in fresh.splitlines() if line.startswith("{")]
 
     def memory(self) -> int:
         """Bytes of the largest process of the group: the worker."""

@@ -21,6 +21,7 @@ DOLLARS: Final = 0.20 / 100_000  # for a command, pay as you go: https://upstash
 THREADS: Final = "32"  # the same for all, where threads are not what is measured
 COUNTS: Final = ("4", "8", "16", "32", "64")
 WAITING: Final = 8  # callers at once who wait for a backend
+SETTLING: Final = 0.5  # seconds that a worker may take to give its lease back
 HELD: Final = 60  # callers on hold at once; an instance works on 64 questions
 
 
@@ -137,7 +138,7 @@ def hold(bench: Bench) -> list[Figure]:
 
 
 def waiting(bench: Bench) -> list[Figure]:
-    """What a caller on hold waits for beyond the backend, and Redis commands, by WORKERS."""
+    """How long after the backend an answer can be heard, and Redis commands, by WORKERS."""
     late: dict[str, list[float]] = {"1": [], "2": []}
     spent: dict[str, list[float]] = {"1": [], "2": []}
     with ExitStack() as stack:
@@ -155,10 +156,11 @@ def waiting(bench: Bench) -> list[Figure]:
                 with ThreadPoolExecutor(WAITING) as callers:
                     took = [*callers.map(wait_for_answer, [server] * WAITING)]
                 late[workers].append((statistics.mean(took) - bench.size.backend) * 1000)
-                commands = stores[workers].report()["commands"] - before
-                spent[workers].append(commands / WAITING)
+                time.sleep(SETTLING)
+                after = stores[workers].report()["commands"]
+                spent[workers].append((after - before) / WAITING)
     return [
-        *compared("waiting", "beyond the backend, WORKERS=", "ms", late, "1"),
+        *compared("waiting", "after the backend, WORKERS=", "ms", late, "1"),
         *compared("waiting", "a call, WORKERS=", "commands", spent, "1"),
     ]
 
@@ -168,17 +170,28 @@ def wait_for_answer(server: Server) -> float:
 
     Pauses take no time here: a caller comes to look as soon as the line says so.
     """
-    call_sid, target, fields = new_sid(), RINGING.target, SENT
+    call_sid = new_sid()
+    answer = ask(server, RINGING, call_sid)
     began = time.perf_counter()
-    while True:
-        with server.connect() as connection:
-            answer = exchange(connection, Webhook(target, fields).signed(call_sid)).decode()
-        found = re.search(r'<Gather\b[^>]* action="([^"]*)"|<Redirect>([^<]*)', answer)
-        if not found or (fields is not SENT and found[1]):
-            return time.perf_counter() - began
-        if found[1]:
-            fields, began = [*SENT, *HEARD], time.perf_counter()
-        target = (found[1] or found[2]).replace("&amp;", "&").partition("#")[0]
+    answer = ask(server, Webhook(way_on(answer, "Gather"), [*SENT, *HEARD]), call_sid)
+    while "<Redirect>" in answer:
+        answer = ask(server, Webhook(way_on(answer, "Redirect"), SENT), call_sid)
+    way_on(answer, "Gather")
+    return time.perf_counter() - began
+
+
+def ask(server: Server, webhook: Webhook, call_sid: str) -> str:
+    """The answer to one webhook."""
+    with server.connect() as connection:
+        return exchange(connection, webhook.signed(call_sid)).decode()
+
+
+def way_on(answer: str, verb: str) -> str:
+    """The target of a Gather or a Redirect. Raises RuntimeError if the answer has none."""
+    found = re.search(r'<Gather\b[^>]* action="([^"]*)"|<Redirect>([^<]*)', answer)
+    if not found or f"<{verb}" not in answer:
+        raise RuntimeError(f"this has no {verb}: {answer}")
+    return (found[1] or found[2]).replace("&amp;", "&").partition("#")[0]
 
 
 def commands(bench: Bench) -> list[Figure]:

@@ -167,7 +167,7 @@ class Audit:
                 self.caller.breach("no effect is missing", case=case)
 
     def check_workers(self, work: Work) -> None:
-        """A key brings one question, and that again only after a kill, or in an excused call.
+        """A key brings one question. It is repeated only after a kill, or in an excused call.
 
         Where Redis forgot what was asked at a turn, nothing is left that knows of the question.
         """

@@ -850,17 +850,17 @@ WHAT_A_CALLER_HEARS: Final = (
     Sabotage(
         "an answer that nobody heard ends the talk",
         TURN,
-        "read_call",
-        "record = None if unheard else record",
-        "",
+        "is_unheard",
+        "not isinstance(flow.get(record.step), Ask | Offer | Consult | None)",
+        "False",
         "line/test_fallback.py::test_an_answer_that_nobody_heard_does_not_end_the_talk",
     ),
     Sabotage(
         "a record that fits is not believed",
         TURN,
-        "read_call",
-        "None if unheard else record",
-        "None",
+        "is_unheard",
+        "not isinstance(flow.get(record.step), Ask | Offer | Consult | None)",
+        "True",
         "line/test_fallback.py::test_a_record_at_which_callers_speak_is_believed",
     ),
     Sabotage(

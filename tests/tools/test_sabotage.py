@@ -183,8 +183,11 @@ def test_a_kind_of_which_there_is_no_test_catches_nothing(tmp_path: Path) -> Non
     tree = sabotage.copy_tree(ROOT, tmp_path / "tree")
     nothing, quick = ("-k", "test_nowhere.py"), ("-k", "test_text.py")
     assert sabotage.run_line(tree, nothing, quick).status == 0
-    (tree / "phone_line/text.py").write_text("", encoding="utf-8")
-    assert sabotage.run_line(tree, nothing, quick, nothing).status != 0
+    text = tree / "phone_line/text.py"
+    line = 'return re.sub("[-_]", " ", name)'
+    broken = break_text(text.read_text("utf-8"), "speak_name", line, "return name")
+    text.write_text(broken, encoding="utf-8")
+    assert sabotage.run_line(tree, nothing, quick, nothing).status == sabotage.FAILED
 
 
 @pytest.mark.long
