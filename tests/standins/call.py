@@ -46,7 +46,7 @@ class NotNow(Exception):
 
 
 class Phone(Player):
-    """One call, and what caller and callee do in it. `state` says what it waits for (playing.py)."""
+    """One call, and what caller and callee do in it. `state` says what it waits for."""
 
     _talk = TALK_SECONDS
 
