@@ -4,6 +4,8 @@ It reads nothing but the request and the configured numbers, since whatever else
 what failed. It settles nothing either.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from flask import Request, Response
@@ -12,10 +14,11 @@ from phone_line.answers import Line
 from phone_line.records import LAST_TURN, Heard
 from phone_line.twiml import next_url, render_apology
 from phone_line.understanding import OPERATOR
-from phone_line.webhook import Webhook, read_count
+from phone_line.webhook import Webhook, read_count, read_query
 from phone_line.whisper import ACCEPT, render_key, render_question
 
 NO_WORDS: Final = ("/voice/status", "/voice/transcript")  # there no caller hears the answer
+ASIDE: Final = LAST_TURN - 10  # a turn at which no call stands that was not given up
 WHISPER: Final = "/voice/accept"  # there somebody listens who must not be joined with the caller
 
 
@@ -42,16 +45,17 @@ def write_apology(line: Line, request: Request) -> str:
     form = request.form
     caller, called = form.get("From", ""), form.get("To", "")
     webhook = Webhook(form.get("CallSid", ""), caller, called, "", Heard())
-    language = request.args.get("language", "")
+    place = read_place(request)
+    language = place.get("language", "")
     plan = line.plan.in_language(language)
     plan = plan.leave_out((caller, called, form.get("ForwardedFrom", "")))
     if "DialCallStatus" in form:
         return render_apology(line.settings, plan)
-    turn = find_turn(request)
-    place = {"turn": turn + 1, "step": OPERATOR}
+    turn = find_turn(place)
+    following: dict[str, object] = {"turn": turn + 1, "step": OPERATOR}
     if plan.words.tag == language:  # one that the caller has chosen, and that the line has
-        place["language"] = language
-    url = next_url(line.settings, 0, place)
+        following["language"] = language
+    url = next_url(line.settings, 0, following)
     screen = None
     if line.settings.press_1_to_accept:
         screen = next_url(line.settings, 0, {"turn": turn, "step": OPERATOR}, path="accept")
@@ -63,11 +67,21 @@ def write_whisper(line: Line, request: Request) -> str:
     keys = request.form.get("Digits", "")
     if keys:
         return render_key(accepted=keys == ACCEPT)
-    place = {"turn": find_turn(request), "step": OPERATOR}
+    place = {"turn": find_turn(read_place(request)), "step": OPERATOR}
     url = next_url(line.settings, 0, place, path="accept")
     return render_question(line, line.plan.sentence("whisper_you_silent"), url)
 
 
-def find_turn(request: Request) -> int:
-    """The turn that a URL names; 0 if it names none."""
-    return read_count(request.args.get("turn", ""), LAST_TURN - 1) or 0
+def read_place(request: Request) -> Mapping[str, str]:
+    """The query that says where a call stands: of the URL, or of the one that has failed."""
+    failed = request.form.get("ErrorUrl", "")
+    with suppress(ValueError):
+        return read_query(failed) if failed else request.args
+    return {}
+
+
+def find_turn(place: Mapping[str, str]) -> int:
+    """The turn that a query names; 0 if it names none, and out of the way if that is unusable."""
+    turn = place.get("turn", "0")
+    found = read_count(turn, LAST_TURN - 1)
+    return ASIDE if found is None else found

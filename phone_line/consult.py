@@ -101,11 +101,16 @@ def conclude(visit: Visit, record: Record) -> str:
         with suppress(StoreUnavailable):
             standing = settle_answer(visit.cells, visit.webhook, record)
             return say_if_allowed(visit, standing)
+    keep_voice(visit)
+    return say_record(visit, record)
+
+
+def keep_voice(visit: Visit) -> None:
+    """Let no push end the talk that begins now, as soon as the store can be told."""
     if visit.line.settings.rest_login and visit.line.settings.backend_url:
         with suppress(OSError):  # no thread is left: then a push may come, as for any look
             until = time.monotonic() + PATIENCE
             in_background(forbid_push, visit.line, visit.webhook, until)
-    return say_record(visit, record)
 
 
 def say_if_allowed(visit: Visit, record: Record) -> str:

@@ -140,7 +140,7 @@ def choose_language(plan: Plan, call: Call, heard: Heard, offer: Offer) -> tuple
     if heard.keys == "0":
         return enter(plan, call, OPERATOR)
     tag = find_language(plan, heard, call.choices or offer.languages)
-    if tag not in offer.languages and call.misses + 1 < OFFERS:
+    if tag not in offer.languages and (heard.again or call.misses + 1 < OFFERS):
         misses = call.misses if heard.again else call.misses + 1
         call = replace(call, misses=misses, choices=offer.languages)
         return call, Reply((), offer, patience=3 * misses)
@@ -264,7 +264,9 @@ def follow_transfer(plan: Plan, call: Call, heard: Heard, step: Step | None) -> 
     """After a Dial: whatever is neither a talk nor the caller's hanging up is no answer."""
     if heard.dial in TALKED:
         return enter(plan, call, "goodbye")
-    unanswered = step.unanswered if isinstance(step, Transfer) else "voicemail"
+    unanswered = "voicemail"
+    if isinstance(step, Transfer) and call.turn <= LEAVING:
+        unanswered = step.unanswered
     return enter(plan, call, unanswered, plan.sentence(UNANSWERED.get(heard.dial, "failed")))
 
 

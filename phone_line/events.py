@@ -24,8 +24,8 @@ from phone_line.backend import Backend
 from phone_line.cells import Cells, StoreUnavailable
 from phone_line.deadline import Moment
 from phone_line.log import write_log
+from phone_line.outcome import MESSAGE, judge_call, read_turns
 from phone_line.outcome import MISSED as NOBODY
-from phone_line.outcome import judge_call, read_turns
 from phone_line.records import (
     ENDED,
     MISSED,
@@ -108,29 +108,36 @@ class Teller:
             events: dict[str, Fact] = {ENDED: ending} if ENDED in sink.events else {}
             try:
                 events = {**read_events(sink, webhook, cells), **events}
-                if MISSED in sink.events and self.is_missed(cells, webhook, ending, is_first):
-                    events[MISSED] = ending
+                if MISSED in sink.events:
+                    events |= self.read_outcome(cells, webhook, ending, is_first)
             except (StoreUnavailable, TooEarly):
                 is_known = False
             found.append((sink, events))
         if not self.tell_all(found, webhook, cells, cells.until) or not is_known:
             raise ServiceUnavailable(YET_TO_BE_TOLD)
 
-    def is_missed(self, cells: Cells, webhook: Webhook, ending: Ending, is_first: bool) -> bool:  # noqa: FBT001 # both words stand in the call
-        """Tell whether nobody took a call, and nobody has been told so. Raises StoreUnavailable.
+    def read_outcome(
+        self,
+        cells: Cells,
+        webhook: Webhook,
+        ending: Ending,
+        is_first: bool,  # noqa: FBT001 # both words stand in the call
+    ) -> dict[str, Fact]:
+        """The event that the records alone know of: a missed call, or a message without a cell.
 
-        Raises TooEarly once, for a call that ends while it rings or records: what comes of that
-        may be on its way. A call of which nothing is known is not missed: it may have been a talk.
+        Raises StoreUnavailable, and TooEarly once, for a call that ends while it rings or records,
+        or long after its last record: what comes of that may be on its way. A call of which nothing
+        is known is not missed: it may have been a talk.
         """
         # 1. Told already, or there is a message.
         names = ((MISSED, "notified"), (VOICEMAIL,), (TRANSCRIPT,))
         if any(cells.read(*(webhook.cell(*name) for name in names))):
-            return False
+            return {}
         # 2. As the records say. A replica may lag, so a last one is asked of the primary.
         flow, ring_seconds = self.line.plan.flow, self.line.settings.ring_seconds
         records = read_turns(cells, webhook.call_sid)
         if not records:
-            return False
+            return {}
         outcome = judge_call(flow, records, ending.at, ring_seconds)
         if outcome.is_open:
             latest = read_turn(cells.read_primary(webhook.cell(records[-1].turn + 1)))
@@ -139,7 +146,10 @@ class Teller:
         # 3. The repeat of this callback decides, if this one cannot.
         if outcome.is_open and is_first:
             raise TooEarly
-        return outcome.kind == NOBODY
+        if outcome.kind == MESSAGE:  # Redis was away when it came
+            left = next(record for record in records if record.recording)
+            return {VOICEMAIL: Message(left.recording, left.lasted, left.at)}
+        return {MISSED: ending} if outcome.kind == NOBODY else {}
 
     def tell_all(
         self, found: Sequence[tuple[Sink, Events]], webhook: Webhook, cells: Cells, until: Moment

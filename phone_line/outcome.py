@@ -7,7 +7,8 @@
     missed       none of these
 
 A judgement may come too early: the webhooks of a call arrive in any order, and the end of a call
-can overtake what a transfer or a recording came to. Then `is_open` says that more may come.
+can overtake what a transfer or a recording came to. Then `is_open` says that more may come. It
+does so as well where the last record is so old that one may be missing, because Redis was away.
 """
 
 from collections.abc import Iterator, Sequence
@@ -96,9 +97,10 @@ def judge_call(
     if isinstance(step, End) and last.late:  # a worker's answer, and the last words
         return Outcome(BY_BACKEND)
     since = round(ended_at - last.at)
-    if isinstance(step, Transfer) and since > ring_seconds + SCREENING:
+    is_long = since > ring_seconds + SCREENING
+    if isinstance(step, Transfer) and is_long:
         return Outcome(TALKED, since)
-    return Outcome(MISSED, is_open=isinstance(step, Transfer | Voicemail))
+    return Outcome(MISSED, is_open=is_long or isinstance(step, Transfer | Voicemail))
 
 
 def is_over(flow: Flow, records: Sequence[Record]) -> bool:

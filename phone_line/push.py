@@ -37,7 +37,8 @@ SILENCE: Final = 9  # seconds: outlasts LIMIT
 TOO_MANY: Final = 429
 CALL_IS_OVER: Final = 21220  # https://www.twilio.com/docs/api/errors/21220
 
-LOOKS, TALKS = "look", "person"  # who may hold the voice, besides "push by ..."
+# Who may hold the voice. No push can come once somebody else has it.
+LOOKS, TALKS, PUSHES = "look", "person", "push by "
 
 
 def may_speak(line: Line, cells: Cells, webhook: Webhook) -> bool:
@@ -45,7 +46,8 @@ def may_speak(line: Line, cells: Cells, webhook: Webhook) -> bool:
     if webhook.pushed or not line.settings.rest_login:
         return True
     try:
-        return cells.settle(webhook.cell(webhook.turn, "voice"), LOOKS) == LOOKS
+        holder = cells.settle(webhook.cell(webhook.turn, "voice"), LOOKS)
+        return not holder.startswith(PUSHES)
     except StoreUnavailable:
         return True  # at worst it is said twice; a caller who hears nothing is worse off
 
@@ -53,8 +55,8 @@ def may_speak(line: Line, cells: Cells, webhook: Webhook) -> bool:
 def forbid_push(line: Line, webhook: Webhook, until: Moment) -> None:
     """No push may end this talk: say so as soon as the store can be told. Runs in the background.
 
-    The store was away, so the talk went on without the worker's answer: with a person, or with the
-    question asked again. A worker elsewhere may know nothing of it.
+    The talk goes on without the worker's answer, with a person or with the question asked again,
+    because the store was away or our own code has failed. The worker may know nothing of it.
     """
     while time.monotonic() < until:
         with suppress(StoreUnavailable):
@@ -68,7 +70,7 @@ def push_caller(line: Line, webhook: Webhook, question: Question, owner: str) ->
     """Move a held caller to the answer, unless it is spoken already or the caller has gone on."""
     try:
         client = open_client(line.settings)  # which takes long the first time
-        claim = f"push by {owner}"
+        claim = PUSHES + owner
         if has_gone_on(line, webhook):
             return
         claimed = time.monotonic()

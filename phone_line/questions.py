@@ -13,7 +13,7 @@ from typing import Final
 
 from phone_line.answers import Line, settle_answer, write_answer
 from phone_line.backend import Backend, Exchange
-from phone_line.cells import Cells
+from phone_line.cells import Cells, StoreUnavailable
 from phone_line.conversation import Reply, decide
 from phone_line.deadline import Moment
 from phone_line.push import push_caller
@@ -40,6 +40,7 @@ class Asking:
     alone: bool = True
     asked: str = "backend"
     is_overtaken: bool = False  # the turn got another answer, which a webhook has spoken
+    was_away: bool = False  # the store was, and a webhook may have gone on without it meanwhile
 
     @property
     def name(self) -> str:
@@ -90,13 +91,17 @@ class Asking:
     def keep(self, result: Record) -> Record:
         """Settle the answer; the one that stands. Raises StoreUnavailable."""
         cells = Cells(self.line.store, time.monotonic() + 2)
-        standing = settle_answer(cells, self.webhook, result)
+        try:
+            standing = settle_answer(cells, self.webhook, result)
+        except StoreUnavailable:
+            self.was_away = True
+            raise
         self.is_overtaken = not standing.late
         return standing
 
     def follow_up(self, owner: str) -> None:
-        """Push the caller to the answer, if the line has a login for that."""
-        if self.line.settings.rest_login and not self.is_overtaken:
+        """Push the caller to the answer, with a login, unless somebody may have spoken since."""
+        if self.line.settings.rest_login and not self.is_overtaken and not self.was_away:
             push_caller(self.line, self.webhook, self.question, owner)
 
     def answer_with(self, answer: Answer) -> Record:

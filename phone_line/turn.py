@@ -16,11 +16,11 @@ from typing import Final, NamedTuple
 
 from phone_line.answers import settle_answer, write_answer
 from phone_line.cells import StoreUnavailable
-from phone_line.consult import conclude, consult_backend, is_hold_over, say_if_allowed
+from phone_line.consult import conclude, consult_backend, is_hold_over, keep_voice, say_if_allowed
 from phone_line.conversation import Reply, decide
 from phone_line.entrance import find_door, find_entrance
 from phone_line.events import Teller
-from phone_line.flow import Ask, Consult, Flow, Offer
+from phone_line.flow import Ask, Consult, End, Flow, Offer, Refuse, Tell, follow_steps
 from phone_line.questions import FAILED, Asking
 from phone_line.records import (
     Answer,
@@ -52,6 +52,9 @@ def answer_webhook(visit: Visit) -> str:
     """The TwiML that answers a webhook; a line in the log says how that went."""
     try:
         return find_answer(visit)
+    except Exception:
+        keep_voice(visit)  # for the person whom an apology rings
+        raise
     finally:
         visit.write_trail()
 
@@ -71,7 +74,10 @@ def find_answer(visit: Visit) -> str:
     if found.answered:
         return repeat_answer(visit, found.answered)
     heard = found.question or hear_caller(visit)
-    after, reply = decide(visit.line.plan, found.before, heard)
+    after, reply = decide_turn(visit, found, heard)
+    if after.recording != found.before.recording:
+        teller = Teller(visit.line, visit.desk, visit.backend)
+        teller.announce_message(visit.cells, webhook, after.recording, visit.moment(SLOW))
     if not isinstance(reply.step, Consult):
         return settle_reply(visit, found.before, heard, after, reply)
     question = found.question or write_question(heard, after.step)
@@ -95,7 +101,7 @@ def read_cells(visit: Visit) -> Found:
     before, after, asked, result = [*values, None, None][:4]
     if not before and not after:
         before = visit.cells.read_primary(names[0], until=visit.moment(ASKED))
-    if webhook.hold and not after and not asked:
+    if names[2:] and not after and not asked:
         asked = visit.cells.read_primary(names[2], until=visit.moment(ASKED))
     return Found(
         before=read_call(visit.line.plan.flow, before, webhook),
@@ -114,14 +120,18 @@ def read_call(flow: Flow, value: str | None, webhook: Webhook) -> Call:
 
 
 def is_unheard(flow: Flow, record: Record, webhook: Webhook) -> bool:
-    """Tell whether a caller who replies to the step in the URL cannot have heard this record.
+    """Tell whether the caller, who replies to the step in the URL, has heard another answer.
 
-    Redis may forget a question that was asked again, and the worker of the lost one then settles
-    its place. That answer may ring somebody, record, or end the call: there nobody replies.
+    An answer got lost on the way, and while Redis was away or had forgotten it, another one was
+    given. On hold the URL has the step that asks the backend, to which the record's must lead.
     """
-    if webhook.step not in flow or webhook.step == record.step:
+    asked, stands = flow.get(webhook.step), flow.get(record.step)
+    if webhook.step == record.step or not asked or not stands:
         return False
-    return not isinstance(flow.get(record.step), Ask | Offer | Consult | None)
+    if webhook.hold:
+        waits = isinstance(stands, Ask | Offer | Consult)
+        return not waits and webhook.step not in follow_steps(stands)
+    return not isinstance(asked, Tell | End | Refuse)  # those wait for nobody
 
 
 def place_call(webhook: Webhook) -> Call:
@@ -157,6 +167,18 @@ def hear_caller(visit: Visit) -> Heard:
     return webhook.heard
 
 
+def decide_turn(visit: Visit, found: Found, heard: Heard) -> tuple[Call, Reply]:
+    """The next state of the call, and what the caller hears.
+
+    A question that stands is asked, even if no words had led to it, but a message or a transfer.
+    """
+    plan = visit.line.plan
+    after, reply = decide(plan, found.before, heard)
+    if found.question and not isinstance(reply.step, Consult):
+        return decide(plan, replace(found.before, step=found.question.step), heard)
+    return after, reply
+
+
 def write_question(heard: Heard, step: str) -> Question:
     """The words of the caller, as a question to the backend."""
     return Question(heard.speech, heard.confidence, heard.keys, at=time.time(), step=step)
@@ -164,10 +186,6 @@ def write_question(heard: Heard, step: str) -> Question:
 
 def settle_reply(visit: Visit, before: Call, heard: Heard, after: Call, reply: Reply) -> str:
     """Settle what is to be said; say what stands."""
-    if after.recording != before.recording:
-        teller = Teller(visit.line, visit.desk, visit.backend)
-        until = visit.moment(SLOW)
-        teller.announce_message(visit.cells, visit.webhook, after.recording, until)
     visit.trail |= {"from": before.step or None, "to": after.step, "dial": heard.dial or None}
     took = visit.elapsed
     record = write_answer(visit.line, visit.webhook, before.step, heard, after, reply, ms=took)
@@ -178,5 +196,5 @@ def settle_reply(visit: Visit, before: Call, heard: Heard, after: Call, reply: R
     with suppress(StoreUnavailable):  # if the write did land, it is the same text
         standing = settle_answer(visit.cells, visit.webhook, record)
         visit.trail["replayed"] = standing is not record or None
-        return standing.twiml
+        return say_if_allowed(visit, standing) if standing.late else standing.twiml
     return record.twiml

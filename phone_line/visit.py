@@ -54,7 +54,8 @@ class Visit:
     def hold(self, step: str, since: float) -> str:
         """Not yet: words and a pause, then Twilio comes back to this same turn."""
         self.trail["held"] = nth = self.webhook.hold + 1
-        url = self.same_turn(step=step, hold=nth, since=int(since))
+        pushed = {"pushed": 1} if self.webhook.pushed else {}  # a push that has come comes but once
+        url = self.same_turn(step=step, hold=nth, since=int(since), **pushed)
         return render_hold(self.line.settings, self.line.plan, url, nth)
 
     def keep_silent(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any, Final, NoReturn
 import pytest
 
 from phone_line.flow import Step
+from standins.backend import until
 from standins.call import Phone
 from standins.inside import ORIGIN, Inside, dialled, judged, webhook
 from standins.sentences import in_twiml, say
 from standins.twiml import judge_screening
+from standins.upstash import Upstash
 
 PERSON: Final = "+15550100099"
 VOICE_PATHS: Final = ("/", "/voice", "/voice/inbound", "/webhook/voice")
@@ -47,6 +50,20 @@ def test_a_bug_of_ours_is_apologised_for(
     assert logged
     assert re.search(r"RuntimeError at \w+\.py:\d+", json.dumps(logged))
     assert "my secret" not in json.dumps(logged)
+
+
+@pytest.mark.parametrize(
+    ("failed", "turn"),
+    [("turn=2&step=connect&language=en-US", 3), ("turn=2x&step=connect", 91), ("step=connect", 1)],
+)
+def test_an_apology_at_the_fallback_goes_on_where_the_call_stood(
+    line: Inside, failed: str, turn: int
+) -> None:
+    """The turn is that of the webhook that failed, so that what follows is no repeat of another."""
+    break_flow(line)
+    sent = webhook(ErrorUrl=f"{ORIGIN}/voice/process?{failed}")
+    said = judged(line.post("/voice/fallback", sent))
+    assert f'action="/voice/process?turn={turn}&amp;step=operator' in said
 
 
 def test_a_bug_without_a_person_is_apologised_for(file: Path) -> None:
@@ -149,3 +166,14 @@ def test_an_apology_connects_a_caller_without_a_number(line: Inside, caller: str
     said = judged(line.post("/voice", webhook(From=caller)))
     [dial] = re.findall("<Dial[^>]*>", said)
     assert 'callerId="+15550001111"' in dial
+
+
+def test_an_apology_is_not_cut_short_by_a_push(upstash: Upstash) -> None:
+    """A look on hold meets a bug, and a person is rung: the worker elsewhere learns of it."""
+    account, call = "AC" + "0" * 32, "CA" + "5" * 32
+    env = {"BACKEND_URL": "http://127.0.0.1:1", "TWILIO_ACCOUNT_SID": account}
+    here = Inside({**upstash.settings, **env, "FORWARD_TO": PERSON})
+    break_flow(here)
+    look = f"/voice/process?turn=1&step=think&hold=1&since={int(time.time())}"
+    assert in_twiml("apology") in judged(here.post(look, webhook(CallSid=call, AccountSid=account)))
+    assert until(lambda: upstash.quietly(["GET", f"call:{call}:1:voice"]) == [b"person"])

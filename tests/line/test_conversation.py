@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phone_line.conversation import Reply, decide
+from phone_line.conversation import LEAVING, Reply, decide
 from phone_line.flow import Ask, Consult, End, Refuse, Tell, Transfer, Voicemail
 from phone_line.plan import Plan
 from phone_line.records import LAST_TURN, Answer, Call, Heard
@@ -576,6 +576,19 @@ def test_a_step_that_waits_for_nobody_goes_on() -> None:
         assert "<Redirect>/voice/process?turn=2&amp;" in render_reply(
             known.settings, plan, HOOK, call, reply
         )
+
+
+@pytest.mark.parametrize(("turn", "step"), [(LEAVING - 1, "to_sales"), (LEAVING, "voicemail")])
+def test_departments_that_lead_to_each_other_end_in_voicemail(turn: int, step: str) -> None:
+    """Near the end of a call nobody else is rung, so that there is a turn left for a message."""
+    plan = LINE_OF["menu"].plan
+    circle = {
+        "to_billing": Transfer("billing", "connecting_department", unanswered="to_sales"),
+        "to_sales": Transfer("billing", "connecting_department", unanswered="to_billing"),
+    }
+    plan = replace(plan, flow={**plan.flow, **circle})
+    after, _ = decide(plan, at("to_billing", turn=turn), Heard(dial="busy"))
+    assert after.step == step
 
 
 def test_a_prompt_of_blanks_is_no_prompt() -> None:

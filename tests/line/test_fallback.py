@@ -127,17 +127,88 @@ def test_an_answer_that_nobody_heard_does_not_end_the_talk(
         assert [question.heard for question in backend.questions] == [*brought.values()]
 
 
-@pytest.mark.parametrize("step", ["menu", "listen", "of another release"])
-def test_a_record_at_which_callers_speak_is_believed(upstash: Upstash, step: str) -> None:
-    """The step in the URL is a hint: while the record tells where the caller may be, it counts."""
+@pytest.mark.parametrize(
+    ("asked", "stands", "said"),
+    [
+        ("listen", "menu", "Booked."),
+        ("menu", "listen", "+15550100001"),
+        ("listen", "of another release", GREETING),
+        ("of another release", "menu", "+15550100001"),
+        ("start", "menu", "+15550100001"),
+        ("", "menu", "+15550100001"),
+    ],
+)
+def test_a_key_answers_the_question_that_was_heard(
+    upstash: Upstash, asked: str, stands: str, said: str
+) -> None:
+    """A record of another question was not heard, unless the URL has a step that asks nothing."""
     with slow_backend(0) as backend:
         here = line_with(upstash, backend, DEPARTMENTS="billing=+15550100001")
         call = new_call()
-        record = Record(turn=2, step=step, twiml="<Response/>")
+        record = Record(turn=2, step=stands, twiml="<Response/>")
         upstash.quietly(["SET", f"call:{call}:2", write_record(record), "EX", "600"])
-        said = judged(here.post(LISTEN.replace("1", "2"), webhook(CallSid=call, Digits="1")))
-        expected = {"menu": "+15550100001", "listen": "Booked."}
-        assert expected.get(step, GREETING) in said
+        target = f"/voice/process?turn=2&step={asked}"
+        assert said in judged(here.post(target, webhook(CallSid=call, Digits="1")))
+
+
+def test_a_language_that_was_chosen_twice_dials_nobody(upstash: Upstash) -> None:
+    """The first choice was settled and not heard; the fallback, without Redis, offered it again."""
+    env = {"LANGUAGE": "en-US es-US", "DEPARTMENTS": "billing=+15550100001 sales=+15550100002"}
+    here = Inside({**upstash.settings, **env, "RESPONSE_DEADLINE": "1"})
+    call = new_call()
+    here.post("/voice/inbound", webhook(CallSid=call))
+    choice = webhook(CallSid=call, Digits="2")
+    here.post("/voice/process?turn=1&step=language", choice)
+    upstash.fault = lambda _: "502"
+    url = f"{ORIGIN}/voice/process?turn=1&step=language"
+    offered = judged(here.post("/voice/fallback", failed(url, CallSid=call)))
+    assert "turn=2&amp;step=language" in offered
+    upstash.fault = None
+    said = judged(here.post("/voice/process?turn=2&step=language", choice))
+    assert dialled(said) == []
+    assert in_twiml("greeting", "es") in said
+
+
+def test_the_fallback_asks_the_primary_what_the_caller_said(upstash: Upstash) -> None:
+    """A replica may lag: a question that a worker thinks about is not asked for again."""
+    with slow_backend(2) as backend:
+        here = line_with(upstash, backend, RESPONSE_DEADLINE="1")
+        phone = here.phone()
+        phone.ring()
+        here.post(LISTEN, webhook(CallSid=phone.call_sid, SpeechResult="a ticket"))
+        asked = f"call:{phone.call_sid}:1:asked"
+        held: list[object] = []
+
+        def hide(command: list[str]) -> None:
+            if command[0] == "MGET" and asked in command:
+                held.extend(upstash.quietly(["GETDEL", asked]))
+            if command[:2] == ["GETEX", asked]:
+                [value] = held
+                assert isinstance(value, bytes)
+                upstash.quietly(["SET", asked, value.decode(), "EX", "600"])
+
+        upstash.before = hide
+        form = failed(f"{ORIGIN}{LISTEN}", CallSid=phone.call_sid)
+        assert in_twiml("ask_help") not in judged(here.post("/voice/fallback", form))
+
+
+def test_the_fallback_leaves_the_voice_to_a_push(upstash: Upstash) -> None:
+    """A worker settles the answer just before the question is asked again: the push says it."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend, TWILIO_ACCOUNT_SID="AC" + "0" * 32)
+        call = new_call()
+        late = Record(turn=2, step="listen", twiml="<Response>Booked.</Response>", late=1)
+
+        def overtake(command: list[str]) -> None:
+            if command[0] == "SET" and command[1] == f"call:{call}:2":
+                upstash.quietly(["SET", f"call:{call}:2", write_record(late), "EX", "600"])
+                upstash.quietly(["SET", f"call:{call}:1:voice", "push by somebody", "EX", "600"])
+
+        upstash.before = overtake
+        form = failed(f"{ORIGIN}{LISTEN}", CallSid=call, AccountSid="AC" + "0" * 32)
+        said = here.post("/voice/fallback", form).body.decode()
+        assert "Booked." not in said
+        assert "pushed=1" in said
 
 
 def test_who_waits_is_not_sent_away_by_an_answer_that_nobody_heard(upstash: Upstash) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from phone_line.flow import Ask, Step, Tell, Transfer
+from phone_line.flow import Ask, Step, Tell, Transfer, Voicemail
 from phone_line.records import Answer, Question, Record, write_record
 from phone_line.sqlite import SQLite
 from standins.backend import Backend, says, slow_backend, until
@@ -313,3 +313,49 @@ def test_the_backend_may_come_after_a_transfer(upstash: Upstash) -> None:
         said = here.post(target, webhook(CallSid=call, DialCallStatus="busy")).body
         assert in_twiml("busy").encode() in said
         assert b"Booked." in said
+
+
+def test_a_message_before_the_backend_is_told_of(upstash: Upstash) -> None:
+    """A line of its owner's own: after the message the backend decides, and hears of it as well."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend)
+        edited(here, voicemail=Voicemail("leave_message", then="think"))
+        call = new_call()
+        record = Record(turn=2, step="voicemail", twiml="<Response><Record/></Response>")
+        upstash.quietly(["SET", f"call:{call}:2", write_record(record), "EX", "600"])
+        left = webhook(CallSid=call, RecordingUrl="https://example.com/message")
+        said = here.post("/voice/process?turn=2&step=voicemail", left).body
+        assert b"Booked." in said
+        assert until(lambda: any("event" in each.body for each in backend.questions))
+
+
+def test_who_waits_after_a_message_gets_the_answer(upstash: Upstash) -> None:
+    """Another instance takes the question over: the message that led to it comes but once."""
+    with slow_backend(0) as backend:
+        here = line_with(upstash, backend)
+        edited(here, voicemail=Voicemail("leave_message", then="think"))
+        call = new_call()
+        record = Record(turn=2, step="voicemail", twiml="<Response><Record/></Response>")
+        question = Question(at=time.time(), step="think")
+        for cell, value in (("2", record), ("2:asked", question)):
+            upstash.quietly(["SET", f"call:{call}:{cell}", write_record(value), "EX", "600"])
+        look = f"/voice/process?turn=2&step=think&hold=1&since={int(time.time())}"
+        assert b"Booked." in here.post(look, webhook(CallSid=call)).body
+
+
+def test_who_waits_after_a_transfer_keeps_what_the_call_is_about(upstash: Upstash) -> None:
+    """On hold the URL has the step that asks; the record before it was heard all the same."""
+    with slow_backend(0) as backend:
+        backend.decide = lambda _: says("One moment.", then="transfer", to="FORWARD_TO")
+        here = line_with(upstash, backend)
+        edited(here, operator=Transfer("FORWARD_TO", "connecting", unanswered="think"))
+        call = new_call()
+        record = Record(turn=2, step="operator", twiml="<Response/>", quote="my broken boiler")
+        question = Question(at=time.time(), step="think")
+        for cell, value in (("2", record), ("2:asked", question)):
+            upstash.quietly(["SET", f"call:{call}:{cell}", write_record(value), "EX", "600"])
+        look = f"/voice/process?turn=2&step=think&hold=1&since={int(time.time())}"
+        here.post(look, webhook(CallSid=call))
+        kept = upstash.quietly(["GET", f"call:{call}:3"])[0]
+        assert isinstance(kept, bytes)
+        assert "my broken boiler" in kept.decode()

@@ -187,3 +187,15 @@ def test_a_key_of_a_language_that_is_gone_is_asked_again(file: Path) -> None:
     assert "numDigits" in judged(later.post(OFFER, {**call, "Digits": "1"}))
     second = OFFER.replace("turn=1", "turn=2")
     assert 'language="fr-FR"' in judged(later.post(second, {**call, "Digits": "1"}))
+
+
+def test_a_fallback_at_the_offer_offers_again(file: Path) -> None:
+    """The caller was silent once, then chose, and that webhook failed: nobody chose for them."""
+    here = Inside({**TWO, "STATE_FILE": str(file), "LANGUAGE": "en-US es-US"})
+    call = webhook()
+    here.post("/voice/inbound", call)
+    here.post(OFFER, call)
+    second = OFFER.replace("turn=1", "turn=2")
+    failed = {**call, "ErrorCode": "11200", "ErrorUrl": f"https://line.example{second}"}
+    said = judged(here.post("/voice/fallback", failed))
+    assert "turn=3&amp;step=language" in said

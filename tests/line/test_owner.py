@@ -422,6 +422,37 @@ def test_the_end_overtakes_the_message(line: Inside, sink: Sink) -> None:
     assert [notice.event for notice in told(sink, phone)] == ["voicemail"]
 
 
+def test_a_message_whose_cell_is_missing_is_told_at_the_end(line: Inside, sink: Sink) -> None:
+    """Redis refused that cell and the instance died: the record of the call has the recording."""
+    call = new_call()
+    record = Record(
+        turn=4, step="message_taken", twiml="<Response/>", recording=RECORDING, lasted=9
+    )
+    fill_cell(line, f"call:{call}:1", write_record(record))
+    assert end(line, call) == 204
+    assert until(lambda: len(sink.notices) == 1)
+    [notice] = sink.notices
+    assert (notice.key, notice.body["seconds"]) == (f"{call}:voicemail", 9)
+    assert end(line, call) == 204
+    assert len(sink.notices) == 1
+
+
+@pytest.mark.parametrize("talked", [True, False])
+def test_a_call_that_outlasts_its_records_is_judged_at_the_second_look(
+    line: Inside, sink: Sink, talked: bool
+) -> None:
+    """Redis was away when the caller was connected: what the transfer came to may be on its way."""
+    call, ago = new_call(), round(time.time() - 610, 3)
+    asked = Record(turn=1, step="reason", twiml="<Response/>", at=ago)
+    fill_cell(line, f"call:{call}:1", write_record(asked))
+    assert end(line, call) == 503
+    if talked:
+        fields = webhook(CallSid=call, DialCallStatus="completed", CallStatus="completed")
+        line.post("/voice/process?turn=2&step=connect", fields)
+    assert end(line, call) == 204
+    assert [notice.event for notice in sink.notices] == ([] if talked else ["missed"])
+
+
 def test_the_end_overtakes_a_talk(line: Inside, sink: Sink) -> None:
     """The call ends while it rings: 503 once; then Twilio tells of a talk, and nothing is told."""
     phone = line.phone()

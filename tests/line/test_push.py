@@ -12,7 +12,7 @@ from twilio.base.exceptions import TwilioRestException
 from phone_line import push as push_room
 from phone_line import records
 from phone_line.answers import Line
-from phone_line.cells import Cells
+from phone_line.cells import Cells, StoreUnavailable
 from phone_line.push import (
     LIMIT,
     LOOKS,
@@ -23,6 +23,7 @@ from phone_line.push import (
     push_caller,
     redirect_call,
 )
+from phone_line.questions import Asking
 from phone_line.records import Heard
 from phone_line.settings import read_settings
 from phone_line.slow_work import Job
@@ -30,7 +31,7 @@ from phone_line.webhook import Webhook
 from standins.backend import Backend, Pauses, Question, Reply, says
 from standins.bounds import changed
 from standins.call import NotNow, Phone
-from standins.inside import ORIGIN, TOKEN, Inside
+from standins.inside import ORIGIN, TOKEN, Inside, webhook
 from standins.twilio_api import TwilioApi
 from standins.upstash import Upstash
 from standins.webhooks import Answer, Fields
@@ -119,6 +120,7 @@ def test_a_person_who_took_over_is_not_interrupted(api: TwilioApi, upstash: Upst
     forbid_push(line, HOOK, time.monotonic() + 5)
     push(line)
     assert api.pushes == []
+    assert may_speak(line, cells_of(line), HOOK)  # no push is waited for
 
 
 def test_who_loses_to_a_push_does_not_speak(api: TwilioApi, upstash: Upstash) -> None:
@@ -127,6 +129,39 @@ def test_who_loses_to_a_push_does_not_speak(api: TwilioApi, upstash: Upstash) ->
     push(line)
     assert not may_speak(line, cells_of(line), HOOK)
     assert may_speak(line, cells_of(line), HOOK._replace(pushed=True))
+
+
+def test_what_a_push_has_brought_remembers_that_on_hold(api: TwilioApi, upstash: Upstash) -> None:
+    """Redis is away when the moved call arrives: no later look waits for the push once more."""
+    with Backend(lambda _: says("Booked.")) as backend:
+        env = {"BACKEND_URL": backend.url, "TWILIO_ACCOUNT_SID": api.account}
+        here = Inside({**upstash.settings, **env, "RESPONSE_DEADLINE": "1"})
+        upstash.fault = lambda _: "502"
+        since = int(time.time())
+        moved = f"/voice/process?turn=1&step=think&hold=1&since={since}&pushed=1"
+        said = here.post(moved, webhook(AccountSid=api.account)).body.decode()
+        assert f"hold=2&amp;since={since}&amp;pushed=1" in said
+
+
+def test_an_answer_that_could_not_be_kept_at_once_is_not_pushed(
+    api: TwilioApi, upstash: Upstash
+) -> None:
+    """While Redis was away somebody may have spoken without it: a look brings the answer."""
+    with Backend(lambda _: says("Booked.")) as backend:
+        env = {"BACKEND_URL": backend.url, "TWILIO_ACCOUNT_SID": api.account}
+        here = Inside({**upstash.settings, **env, "RESPONSE_DEADLINE": "1"})
+        teller = Asking(
+            here.line.line, here.line.backend, HOOK, QUESTION, records.Call(turn=1),
+            records.Call(turn=1, step="think"), (),
+        )  # fmt: skip
+        answer = teller.attempt(time.monotonic() + 5)
+        upstash.fault = lambda _: "502"
+        with pytest.raises(StoreUnavailable):
+            teller.keep(answer)
+        upstash.fault = None
+        assert teller.keep(answer) == answer
+        teller.follow_up("owner")
+        assert api.pushes == []
 
 
 def test_a_look_that_comes_twice_speaks_twice(api: TwilioApi, upstash: Upstash) -> None:
