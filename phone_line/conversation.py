@@ -72,7 +72,7 @@ def decide(plan: Plan, call: Call, heard: Heard) -> tuple[Call, Reply]:
     if call.turn > LAST_TURN:
         return enter(plan, replace(call, recording=heard.recording or call.recording), "goodbye")
     if heard.dial:
-        return follow_transfer(plan, call, heard, step)
+        return follow_transfer(plan, call, heard, step if call.turn <= LEAVING else None)
     if heard.recording:
         taken = step.then if isinstance(step, Voicemail) else "message_taken"
         return enter(plan, replace(call, recording=heard.recording), taken)
@@ -264,9 +264,7 @@ def follow_transfer(plan: Plan, call: Call, heard: Heard, step: Step | None) -> 
     """After a Dial: whatever is neither a talk nor the caller's hanging up is no answer."""
     if heard.dial in TALKED:
         return enter(plan, call, "goodbye")
-    unanswered = "voicemail"
-    if isinstance(step, Transfer) and call.turn <= LEAVING:
-        unanswered = step.unanswered
+    unanswered = step.unanswered if isinstance(step, Transfer) else "voicemail"
     return enter(plan, call, unanswered, plan.sentence(UNANSWERED.get(heard.dial, "failed")))
 
 

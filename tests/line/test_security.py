@@ -433,7 +433,8 @@ def test_the_health_page_says_that_it_is_well_and_nothing_else(upstash: Upstash)
     well = b'{\n "ok": true,\n "problems": [],\n "release": "unknown"\n}\n'
     assert {each.body for each in answers} == {well}
     assert {each.headers.get("Cache-Control") for each in answers} == {"no-store"}
-    assert len(upstash.commands) <= 2
+    looks = [command for command in upstash.commands if command[1] == "health"]
+    assert len(looks) <= 2  # a worker of another test may yet be at work
     names = {name for each in answers for name in each.headers}
     assert names <= {"Content-Type", "Content-Length", "Cache-Control"}
 
