@@ -96,6 +96,8 @@ def judge_call(
         return Outcome(REFUSED)
     if isinstance(step, End) and last.late:  # a worker's answer, and the last words
         return Outcome(BY_BACKEND)
+    if isinstance(step, End):
+        return Outcome(MISSED)
     since = round(ended_at - last.at)
     is_long = since > ring_seconds + SCREENING
     if isinstance(step, Transfer) and is_long:

@@ -453,6 +453,15 @@ def test_a_call_that_outlasts_its_records_is_judged_at_the_second_look(
     assert [notice.event for notice in sink.notices] == ([] if talked else ["missed"])
 
 
+def test_a_call_that_the_line_has_ended_is_judged_at_once(line: Inside, sink: Sink) -> None:
+    """Nothing can be missing after the last words, however late Twilio tells of the end."""
+    call, ago = new_call(), round(time.time() - 610, 3)
+    ended = Record(turn=1, step="goodbye", twiml="<Response/>", at=ago)
+    fill_cell(line, f"call:{call}:1", write_record(ended))
+    assert end(line, call) == 204
+    assert [notice.event for notice in sink.notices] == ["missed"]
+
+
 def test_the_end_overtakes_a_talk(line: Inside, sink: Sink) -> None:
     """The call ends while it rings: 503 once; then Twilio tells of a talk, and nothing is told."""
     phone = line.phone()
