@@ -54,7 +54,7 @@ from tools.chaos_backend import Backend
 from tools.chaos_caller import Caller
 from tools.chaos_fleet import Fleet, LateApi
 from tools.chaos_ledger import DEADLINE, FORWARD, PUBLIC, TOKEN, UNJUDGED, Ledger, Wishes
-from tools.chaos_machine import MOST, Machine
+from tools.chaos_machine import MOST, Machine, list_processors
 from tools.chaos_weather import Station, Weather
 
 LEASE: Final = 12.0  # seconds within which a claim on slow work must be gone
@@ -113,7 +113,7 @@ class World:
         """All calls, then what must hold when they are over."""
         chaos = [
             self._start(self.progress, self.over),
-            self._start(self.machine.watch, self.over),
+            *(self._start(self.machine.watch, self.over, each) for each in list_processors()),
             self._start(self.fleet.kill_at_random, self.wishes, self.ledger, self.over),
             self._start(self.fleet.loiter, self.wishes, self.ledger, self.over),
         ]

@@ -1,11 +1,14 @@
 """The machine that a chaos run runs on: when it was too slow to blame the line for anything.
 
-A line promises seconds. Where other work takes the processor away, or the stand-in for Redis falls
-behind, a late answer says nothing about the line; so such an answer is counted and not judged. A
-run in which many are is no proof, and fails.
+A line promises seconds. Where other work takes a processor away (on a virtual machine the host does
+that, and to one of them alone), or the stand-in for Redis falls behind, a late answer says nothing
+about the line; so such an answer is counted and not judged. A run in which many are is no proof,
+and fails.
 """
 
 import http.client
+import os
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -19,6 +22,11 @@ UNTIL: Final = 0.5  # seconds around such a look that are not judged either
 MOST: Final = 0.1  # share of the answers that may go without a judgement
 
 
+def list_processors() -> list[int | None]:
+    """The processors that a thread can look at one by one; None is all of them together."""
+    return [*os.sched_getaffinity(0)] if sys.platform == "linux" else [None]
+
+
 class Machine:
     """Looks again and again how late this process wakes up, and how soon Redis answers it."""
 
@@ -29,8 +37,10 @@ class Machine:
         self.is_away = False  # Redis is not to answer just now
         self.slowest = 0.0
 
-    def watch(self, over: threading.Event) -> None:
-        """Look until it is over."""
+    def watch(self, over: threading.Event, processor: int | None = None) -> None:
+        """Look until it is over; on Linux a thread can do so on a processor of its own."""
+        if sys.platform == "linux" and processor is not None:
+            os.sched_setaffinity(0, {processor})  # of this thread alone
         while True:
             began = time.monotonic()
             if over.wait(EVERY):
