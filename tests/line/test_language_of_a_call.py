@@ -199,3 +199,12 @@ def test_a_fallback_at_the_offer_offers_again(file: Path) -> None:
     failed = {**call, "ErrorCode": "11200", "ErrorUrl": f"https://line.example{second}"}
     said = judged(here.post("/voice/fallback", failed))
     assert "turn=3&amp;step=language" in said
+
+
+def test_who_was_silent_at_the_offer_gets_three_seconds_more(file: Path) -> None:
+    """As at any other question, the line listens for longer the second time."""
+    here = Inside({**TWO, "STATE_FILE": str(file), "LANGUAGE": "en-US es-US"})
+    call = webhook()
+    said = [judged(here.post(target, call)) for target in ("/voice/inbound", OFFER)]
+    first, second = (int(re.findall(r' timeout="(\d+)"', each)[0]) for each in said)
+    assert second == first + 3
