@@ -9,7 +9,17 @@ import pytest
 
 from phone_line.records import Record, write_record
 from standins.backend import slow_backend, until
-from standins.inside import ORIGIN, Inside, dialled, judged, line_with, new_call, stored, webhook
+from standins.inside import (
+    ORIGIN,
+    Inside,
+    dialled,
+    fill_cell,
+    judged,
+    line_with,
+    new_call,
+    stored,
+    webhook,
+)
 from standins.sentences import in_twiml
 from standins.upstash import Upstash
 
@@ -120,7 +130,7 @@ def test_an_answer_that_nobody_heard_does_not_end_the_talk(
         here = line_with(upstash, backend)
         call = new_call()
         unheard = Record(turn=2, step=step, twiml="<Response>Booked. Goodbye.</Response>", late=1)
-        upstash.quietly(["SET", f"call:{call}:2", write_record(unheard), "EX", "600"])
+        fill_cell(here, f"call:{call}:2", write_record(unheard))
         said = judged(here.post(LISTEN.replace("1", "2"), webhook(CallSid=call, **brought)))
         assert GREETING not in said
         assert ("Booked." if brought else in_twiml("not_heard")) in said
@@ -146,7 +156,7 @@ def test_a_key_answers_the_question_that_was_heard(
         here = line_with(upstash, backend, DEPARTMENTS="billing=+15550100001")
         call = new_call()
         record = Record(turn=2, step=stands, twiml="<Response/>")
-        upstash.quietly(["SET", f"call:{call}:2", write_record(record), "EX", "600"])
+        fill_cell(here, f"call:{call}:2", write_record(record))
         target = f"/voice/process?turn=2&step={asked}"
         assert said in judged(here.post(target, webhook(CallSid=call, Digits="1")))
 
@@ -217,7 +227,7 @@ def test_who_waits_is_not_sent_away_by_an_answer_that_nobody_heard(upstash: Upst
         here = line_with(upstash, backend)
         call = new_call()
         unheard = Record(turn=2, step="voicemail", twiml="<Response><Record/></Response>", late=1)
-        upstash.quietly(["SET", f"call:{call}:2", write_record(unheard), "EX", "600"])
+        fill_cell(here, f"call:{call}:2", write_record(unheard))
         look = f"/voice/process?turn=2&step=think&hold=1&since={int(time.time())}"
         assert in_twiml("ask_help") in judged(here.post(look, webhook(CallSid=call)))
 

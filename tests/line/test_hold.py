@@ -337,8 +337,8 @@ def test_who_waits_after_a_message_gets_the_answer(upstash: Upstash) -> None:
         call = new_call()
         record = Record(turn=2, step="voicemail", twiml="<Response><Record/></Response>")
         question = Question(at=time.time(), step="think")
-        for cell, value in (("2", record), ("2:asked", question)):
-            upstash.quietly(["SET", f"call:{call}:{cell}", write_record(value), "EX", "600"])
+        fill_cell(here, f"call:{call}:2", write_record(record))
+        fill_cell(here, f"call:{call}:2:asked", write_record(question))
         look = f"/voice/process?turn=2&step=think&hold=1&since={int(time.time())}"
         assert b"Booked." in here.post(look, webhook(CallSid=call)).body
 
@@ -352,8 +352,8 @@ def test_who_waits_after_a_transfer_keeps_what_the_call_is_about(upstash: Upstas
         call = new_call()
         record = Record(turn=2, step="operator", twiml="<Response/>", quote="my broken boiler")
         question = Question(at=time.time(), step="think")
-        for cell, value in (("2", record), ("2:asked", question)):
-            upstash.quietly(["SET", f"call:{call}:{cell}", write_record(value), "EX", "600"])
+        fill_cell(here, f"call:{call}:2", write_record(record))
+        fill_cell(here, f"call:{call}:2:asked", write_record(question))
         look = f"/voice/process?turn=2&step=think&hold=1&since={int(time.time())}"
         here.post(look, webhook(CallSid=call))
         kept = upstash.quietly(["GET", f"call:{call}:3"])[0]
