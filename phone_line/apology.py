@@ -18,7 +18,7 @@ from phone_line.webhook import Webhook, read_count, read_query
 from phone_line.whisper import ACCEPT, render_key, render_question
 
 NO_WORDS: Final = ("/voice/status", "/voice/transcript")  # there no caller hears the answer
-ASIDE: Final = LAST_TURN - 10  # a turn at which no call stands that was not given up
+ASIDE: Final = LAST_TURN - 10  # a turn that hardly any call has reached, so nothing stands there
 WHISPER: Final = "/voice/accept"  # there somebody listens who must not be joined with the caller
 
 

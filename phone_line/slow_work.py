@@ -8,7 +8,8 @@ nothing has to be cleaned up.
 A worker looks whether the task is done already, tries, and tries again with growing pauses, until
 the task's time is over. The result is kept in the store, however often that has to be tried; the
 webhooks that wait in this process get it at the first attempt. If no webhook here has used it, the
-task follows up: a caller whom no webhook waits for is pushed to the answer.
+task follows up: a caller whom no webhook waits for is pushed to the answer (`questions.py` says
+when not).
 """
 
 import os

@@ -322,7 +322,7 @@ def test_a_message_before_the_backend_is_told_of(upstash: Upstash) -> None:
         edited(here, voicemail=Voicemail("leave_message", then="think"))
         call = new_call()
         record = Record(turn=2, step="voicemail", twiml="<Response><Record/></Response>")
-        upstash.quietly(["SET", f"call:{call}:2", write_record(record), "EX", "600"])
+        fill_cell(here, f"call:{call}:2", write_record(record))
         left = webhook(CallSid=call, RecordingUrl="https://example.com/message")
         said = here.post("/voice/process?turn=2&step=voicemail", left).body
         assert b"Booked." in said
