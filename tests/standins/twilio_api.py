@@ -31,8 +31,6 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self, cast
 from urllib.parse import parse_qs
 
-import trustme
-
 from standins.call import Phone
 
 HOST: Final = "api.twilio.com"
@@ -156,6 +154,8 @@ class TwilioApi:
         self.closing = threading.Event()
 
     def __enter__(self) -> Self:
+        import trustme  # only tests have it; phones and `bless.py` do without
+
         authority = trustme.CA()
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert(HOST).configure_cert(self.tls)

@@ -23,7 +23,8 @@ from tools.bench_starts import import_times
 
 OURS: Final = [row for row in ROWS if row != "express"]  # that one fetches packages of Node
 pytestmark = pytest.mark.timeout(300)  # the bench is run once for all of them, in a minute
-measured = pytest.mark.needs("ps")  # the bench asks it how much memory its processes take
+# The bench asks ps how much memory its processes take, and has openssl make a certificate.
+measured = pytest.mark.needs("ps", "openssl")
 
 
 @pytest.fixture(scope="module")

@@ -55,8 +55,9 @@ def test_every_command_of_the_tests_is_explained() -> None:
 def test_the_price_of_a_call_adds_up() -> None:
     """In cents; and the letters are about those that such a call says."""
     [told] = re.findall(
-        r"^A call that somebody takes costs about ([\d.]+) cents(.*)$", README, re.M
+        r"^a call that somebody takes costs about ([\d.]+) cents(.*)$", TESTS_README, re.M
     )
+    assert f"[about {told[0]} cents]" in README
     parts = re.findall("([0-9]+) ([a-z ]+) \u00d7 ([0-9.]+)", told[1])
     assert len(parts) == 4
     assert sum(int(count) * float(price) for count, _, price in parts) == pytest.approx(
