@@ -7,7 +7,7 @@ fills in, and steps that lead nowhere or in a circle are problems, told at deplo
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -39,6 +39,7 @@ BLANK: Final = re.compile(r"{\w+}")
 ANYBODY: Final = ("+15550100099",)  # who is rung in a rehearsal, so that every step is reached
 DOUBT: Final = 0.1  # a Confidence that makes the line ask back
 LOST: Final = "nothing that any line understands"
+ALIKE: Final = 0.8  # of two names' letters, where one may be the other misspelt
 
 
 ASIDE: Final = {  # what is said beside the flow, with what is filled in
@@ -53,14 +54,16 @@ ASIDE: Final = {  # what is said beside the flow, with what is filled in
 
 
 class Script(dict[str, str]):
-    """The sentences of a words file; it notes the names that were asked for in vain."""
+    """The sentences of a words file; it notes the names that are asked for, and those in vain."""
 
     def __init__(self, words: Words) -> None:
         super().__init__(words.sentences)
+        self.unsaid = {*words.sentences}
         self.lacking: dict[str, None] = {}
 
     def get(self, name: str, default: str = "") -> str:  # type: ignore[override] # all are text
         """A sentence; the name itself, noted, where there is none."""
+        self.unsaid.discard(name)
         if name not in self and NAME.fullmatch(name):
             self.lacking[name] = None
         return super().get(name, default)
@@ -93,8 +96,17 @@ def find_flaws(settings: Settings, plan: Plan) -> Iterator[str]:
                 told[f"{step} says {blank}, which nothing fills in: {sentence!r}"] = None
     yield from told
     for name in script.lacking:
-        place = plan.words.place_of(name)
-        yield f"{place}: there is no sentence {name!r}, and this line says it"
+        yield tell_lacking(plan.words, name, script.unsaid)
+
+
+def tell_lacking(words: Words, name: str, unsaid: Collection[str]) -> str:
+    """Say that a sentence is missing; one that nobody says and that looks like it may be meant."""
+    from difflib import get_close_matches  # few lines need it
+
+    said = f"there is no sentence {name!r}, and this line says it"
+    for similar in get_close_matches(name, unsaid, 1, ALIKE):
+        return f"{words.place_of(similar)}: {said}; {similar!r} may be meant"
+    return f"{words.place_of(name)}: {said}"
 
 
 def find_loose_ends(flow: Flow, settings: Settings) -> Iterator[str]:

@@ -2,9 +2,9 @@
 
 Railway asks it before it routes traffic to a new deployment; anybody else may look, too. So it
 tells no secret, and it cannot be used to spend the store's plan: what callers' own commands showed
-counts for a minute, and otherwise the store is asked once a minute while all is well, every five
-seconds while not (a blink must not fail a deploy). It asks nothing by itself, so it keeps no
-sleeping service awake.
+counts for a minute, and otherwise the store is asked once a minute while all is well, by all
+processes together, and every five seconds while not (a blink must not fail a deploy). It asks
+nothing by itself, so it keeps no sleeping service awake.
 """
 
 import json
@@ -66,7 +66,8 @@ class Health:
             return ""
         with self.lock:
             age = time.monotonic() - self.asked
-            if self.asked and age < (ILL_FOR if self.problem else WELL_FOR):
+            well_for = WELL_FOR * self.line.settings.workers  # together they ask once a minute
+            if self.asked and age < (ILL_FOR if self.problem else well_for):
                 return self.problem
             self.asked = time.monotonic()  # who looks meanwhile need not wait
         problem = self.ask_store()

@@ -27,7 +27,9 @@ def build_plan(settings: Settings) -> tuple[Plan, list[str]]:
     plan = Plan(build_flow(settings), words[0], settings.numbers, others)
     faults: list[str] = []
     for each in words:
-        faults += [*each.problems, *find_flaws(settings, replace(plan, words=each))]
+        faults += each.problems
+        if each.was_read:
+            faults += find_flaws(settings, replace(plan, words=each))
     return plan, list(dict.fromkeys(faults))
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Final, NoReturn
 
 import click
+import gunicorn  # type: ignore[import-untyped] # it has no types
 from functions_framework._http import gunicorn as framework
 
 from phone_line.log import write_log
@@ -24,6 +25,12 @@ DEBUG_IGNORED: Final = "DEBUG is ignored: it would open a console of this proces
 DEBUG_REFUSED: Final = (
     "The line does not start with DEBUG set: functions-framework would serve it with Werkzeug's "
     "debugger, which opens a console of this process to anybody."
+)
+
+READ: Final = 27  # the major version of gunicorn whose source `Reception` was written for
+GUNICORN_UNREAD: Final = (
+    "this gunicorn is not the one that this release was written for, so it serves with its own "
+    "worker: calls are answered, but open connections of strangers can make callers wait"
 )
 
 
@@ -73,7 +80,7 @@ class PatientServer(framework.GunicornApplication):
         """
         super().load_config()  # type: ignore[no-untyped-call] # the framework has no types here
         settings: Mapping[str, object] = {
-            "worker_class": Reception,
+            "worker_class": choose_worker(gunicorn.version_info[0]),
             "worker_connections": 500,
             "limit_request_line": 8190,
             "forwarded_allow_ips": "",
@@ -82,3 +89,14 @@ class PatientServer(framework.GunicornApplication):
         }
         for name, value in settings.items():
             self.cfg.set(name, value)
+
+
+def choose_worker(major: int) -> type | str:
+    """Reception, unless a build has brought another major version of gunicorn than was read.
+
+    Reception replaces methods that gunicorn does not promise to keep, and gunicorn is not pinned.
+    """
+    if major == READ:
+        return Reception
+    write_log("warning", GUNICORN_UNREAD, major=major)
+    return "gthread"

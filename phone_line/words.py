@@ -51,6 +51,7 @@ class Words:
     keys_alone: Mapping[str, str] = field(default_factory=dict)  # only if nothing else is said
     hints: tuple[str, ...] = ()  # the commonest name of each key, from 0 to 9
     problems: tuple[str, ...] = ()  # what is wrong with the file
+    was_read: bool = False  # its problems are not that nobody can read it
 
     def place_of(self, sentence: str) -> str:
         """The file and line of a sentence; the file alone if it has no such sentence."""
@@ -125,6 +126,7 @@ def build_words(tag: str, file: Path, found: Entries, problems: tuple[str, ...])
         keys_alone=fold_keys(texts_in(found, "understood", "keys_alone")),
         hints=tuple(drop_unfit(text.partition(",")[0]) for text in keys.values()),
         problems=problems,
+        was_read=True,
     )
 
 

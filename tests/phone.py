@@ -34,7 +34,7 @@ from typing import Final
 from standins.asking import ACCOUNT, Clock
 from standins.call import Phone
 from standins.instance import Instance, free_port
-from standins.rehearsal import settings_of, with_somebody
+from standins.rehearsal import faults_left_out, settings_of, with_somebody
 from standins.screen import TO_HAVE_ONE, announcer, tell
 from standins.terminal import Script, Terminal, is_typed
 
@@ -133,6 +133,8 @@ def ring_here(options: argparse.Namespace, script: Script) -> int:
     chosen = with_somebody(options.settings)
     for name, value in chosen.items():
         tell(f"# {name} is set" if name.endswith(SECRET) else f"set {name}={value}")
+    for fault in faults_left_out(options.env) if options.env else []:
+        tell(f"# broken setting: {fault}")
     token = chosen.get("TWILIO_AUTH_TOKEN", uuid.uuid4().hex)
     with function(chosen, token) as (instance, state):
         phone = Phone(

@@ -1,6 +1,7 @@
 """A flow and its words are looked at before the first call; what is wrong in an edit is named."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,8 @@ from phone_line.flow import Ask, Flow, Step, Tell, Transfer
 from phone_line.line import build_plan
 from phone_line.records import Call
 from phone_line.settings import read_settings
-from phone_line.words import languages
+from phone_line.words import languages, read_words
+from phone_line.words_file import read_text
 from standins.lines import FORWARD, LINES, Line, line_of
 from standins.rows import mostly_long
 
@@ -72,6 +74,19 @@ def test_a_sentence_that_is_missed_is_named(language: str) -> None:
             words = replace(line.plan.words, sentences=less)
             told += find_flaws(line.settings, replace(line.plan, words=words))
         assert any(repr(name) in flaw for flaw in told), name
+
+
+def test_a_misspelt_sentence_is_named_where_it_stands(tmp_path: Path) -> None:
+    """The line of the file is told, with the name that stands there and the one that is said."""
+    line = line_of(FORWARD)
+    text = read_text(line.plan.words.file)
+    (tmp_path / "en.toml").write_text(text.replace("\nask_reason =", "\nask_reasn =", 1), "utf-8")
+    words = read_words("en-US", tmp_path)
+    number = text[: text.index("\nask_reason =")].count("\n") + 2
+    [told] = find_flaws(line.settings, replace(line.plan, words=words))
+    assert told.partition(": ")[0].endswith(f"en.toml, line {number}")
+    assert "no sentence 'ask_reason'" in told
+    assert "'ask_reasn' may be meant" in told
 
 
 @pytest.mark.parametrize(

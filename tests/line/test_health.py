@@ -205,6 +205,16 @@ def test_health_costs_redis_little(upstash: Upstash) -> None:
     assert upstash.commands == [("SET", "health", "well", "NX", "GET", "EX", "60")]
 
 
+def test_several_processes_together_ask_once_a_minute(upstash: Upstash) -> None:
+    """Each of them knows only its own looks, so each believes a good answer for longer."""
+    here = Inside({**upstash.settings, "WORKERS": "3"})
+    assert problems(here) == []
+    for age, asked in ((170, 1), (181, 2)):
+        here.line.health.asked = time.monotonic() - age
+        assert problems(here) == []
+        assert len(upstash.commands) == asked
+
+
 def test_an_ill_redis_is_asked_every_five_seconds(upstash: Upstash) -> None:
     """A bad answer is believed for a while, too: looking costs no more when Redis is ill."""
     here = Inside(upstash.settings)

@@ -578,7 +578,6 @@ def test_a_stop_answers_who_is_under_way(tmp_path: Path) -> None:
 
 # --- what this relies on ---
 
-READ: Final = "27"  # the gunicorn whose source was read; for another, read it again
 HOOKS: Final = {
     # ours: what it takes, and which of gunicorn's own methods calls it in which words
     "accept": (["self", "listener"], "set_accept_enabled", "self.accept"),
@@ -599,7 +598,15 @@ WORDS: Final = {
 
 def test_gunicorn_is_the_one_that_was_read() -> None:
     """Reception builds on methods that gunicorn does not promise to keep."""
-    assert gunicorn.__version__.partition(".")[0] == READ
+    assert gunicorn.version_info[0] == server.READ
+
+
+def test_another_gunicorn_serves_with_its_own_worker(capsys: pytest.CaptureFixture[str]) -> None:
+    """A build that brings a gunicorn nobody has read still answers calls, and says what is lost."""
+    assert server.choose_worker(server.READ) is Reception
+    assert capsys.readouterr().out == ""
+    assert server.choose_worker(server.READ + 1) == "gthread"
+    assert server.GUNICORN_UNREAD in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", HOOKS)

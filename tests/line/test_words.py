@@ -26,13 +26,22 @@ from phone_line.understanding import (
     without_filler,
 )
 from phone_line.words import FOLDER, Words, languages, read_words, unfilled
+from phone_line.words_file import read_text, tell_syntax
 from standins.voices import NEURAL
 
 LANGUAGES: Final = languages()
-FILES: Final[dict[str, dict[str, Any]]] = {
-    language: tomllib.loads((FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
-    for language in LANGUAGES
-}
+
+
+def parse(language: str) -> dict[str, Any]:
+    """A words file as it stands. A ValueError names file and line of what is no TOML."""
+    file = FOLDER / f"{language}.toml"
+    try:
+        return tomllib.loads(read_text(file))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(tell_syntax(file, read_text(file), error)) from None
+
+
+FILES: Final = {language: parse(language) for language in LANGUAGES}
 REGIONS: Final = [tag for language in LANGUAGES for tag in FILES[language]["voices"]]
 PLACEHOLDERS: Final = {"menu", "name", "key", "heard", "caller", "seconds", "link", "transcript"}
 LONGEST: Final = 300  # letters of a sentence: longer than anybody listens to without a pause

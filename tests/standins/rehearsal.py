@@ -2,10 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from phone_line.settings import read_settings
 from standins.instance import SETTINGS
 
 ENTRY: Final = r"""(?:export\s+)?(\w+)\s*=\s*(?:"([^"]*)"|'([^']*)'|(.*?))\s*(?:\s#.*)?"""
@@ -41,15 +42,25 @@ def read_env(name: str) -> dict[str, str]:
 
 def dotenv(path: Path) -> dict[str, str]:
     """The settings in a file like .env that a rehearsal takes; empty ones are not set."""
-    found = {}
+    return {name: value for name, value in entries(path) if not name.startswith(LEFT_OUT)}
+
+
+def entries(path: Path) -> Iterator[tuple[str, str]]:
+    """The names and values in a file like .env, but for empty ones."""
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip() or line.strip().startswith("#"):
             continue
         if not (entry := re.fullmatch(ENTRY, line.strip())):
             raise ValueError(f"line {number} is not NAME=VALUE")
         name, *values = entry.groups()
-        found[name] = "".join(filter(None, values))
-    return {n: value for n, value in found.items() if value and not n.startswith(LEFT_OUT)}
+        if value := "".join(filter(None, values)):
+            yield name, value
+
+
+def faults_left_out(env: str) -> list[str]:
+    """What is wrong with those settings in a file that a rehearsal leaves out."""
+    problems = read_settings(dict(entries(Path(env)))).problems
+    return [problem for problem in problems if problem.startswith(LEFT_OUT)]
 
 
 def suggestion(name: str) -> str:

@@ -37,8 +37,9 @@ def in_twiml(name: str, language: str = "en", /, **blanks: str) -> str:
 
 
 def say_in_every_language(name: str) -> list[str]:
-    """A sentence that has no blanks, in each language of the line."""
-    return [say(name, language) for language in LANGUAGES]
+    """A sentence that has no blanks, in each language of the line that has it."""
+    every = [words_of(language).sentences for language in LANGUAGES]
+    return [sentences[name] for sentences in every if name in sentences]
 
 
 SENTENCE: Final = re.compile(r'(?P<name>[\w-]+) = "(?P<words>.*)"(?P<rest>[^"]*\n)')

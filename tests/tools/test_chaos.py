@@ -64,6 +64,18 @@ def test_a_short_run_breaks_enough_to_prove_something(finished: tuple[int, dict[
     assert any(name.startswith("pushes") for name in table)
 
 
+@needs_ps
+@pytest.mark.long
+@pytest.mark.waits
+@pytest.mark.xdist_group("chaos")
+def test_a_storm_breaks_no_promise() -> None:
+    """Callers ring together while Redis hangs: all hear words in time, and go on afterwards."""
+    table = run(Wishes(calls=20, rate=4.0, think=0.5, storm=60))
+    assert table["broken"] == []
+    assert table["calls"] == 80
+    assert table["answers unsettled, as Redis was away"] >= 10
+
+
 @pytest.mark.long
 @needs_ps
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ from typing import Final
 import pytest
 
 from phone import arguments
+from sabotage import copy_tree
 from standins.call import Phone
 from standins.canned import TOKEN, Canned, Reply, voicemail
 from standins.instance import ROOT, SETTINGS
+from standins.rehearsal import faults_left_out
 from standins.rows import first_quick, mostly_long
 from standins.sentences import in_twiml, say
 from standins.transcript import run_script
@@ -331,6 +333,44 @@ def test_a_rehearsal_is_a_call_without_secrets(tmp_path: Path) -> None:
     assert 'rings\nline: Hello, and press "#".\n' in done.stdout
     assert "do#not#show#this" not in done.stdout
     assert "real" not in done.stdout
+
+
+def test_what_a_rehearsal_leaves_out_is_looked_at(tmp_path: Path) -> None:
+    """The account, the store and the URL are not used; what cannot be right in them is told."""
+    slips = "TWILIO_ACCOUNT_SID=AChush\nUPSTASH_REDIS_REST_URL=rediss://hush.example\n"
+    slips += "UPSTASH_REDIS_REST_TOKEN=hush\nPUBLIC_URL=hush\n"
+    (file := tmp_path / ".env").write_text(slips, encoding="utf-8")
+    told = " ".join(faults_left_out(str(file)))
+    assert re.findall(r"(\w+) is [^;]+; expected", told) == [
+        "PUBLIC_URL",
+        "UPSTASH_REDIS_REST_URL",
+        "TWILIO_ACCOUNT_SID",
+    ]
+    done = command("!hangup\n", "--env", str(file))
+    assert [fault for fault in faults_left_out(str(file)) if fault not in done.stdout] == []
+    (good := tmp_path / "good").write_text(ENV, encoding="utf-8")
+    assert "expected" not in " ".join(faults_left_out(str(good)))
+
+
+@pytest.mark.parametrize(
+    ("language", "status"), [("en", 1), pytest.param("de", 0, marks=pytest.mark.long)]
+)
+def test_a_forgotten_quotation_mark_is_told_once(
+    tmp_path: Path, language: str, status: int
+) -> None:
+    """The line of it, and nothing that only follows from it; another language's is not read."""
+    tree = copy_tree(ROOT, tmp_path / "tree")
+    file = tree / f"phone_line/words/{language}.toml"
+    text = re.sub('(?m)^(greeting = ".*)"$', r"\1", file.read_text("utf-8"), count=1)
+    file.write_text(text, encoding="utf-8")
+    phone = [sys.executable, str(tree / "tests/phone.py")]
+    done = subprocess.run(
+        phone, input="!hangup\n", capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (status, "")
+    told = re.findall("^# broken setting: (.*)$", done.stdout, re.MULTILINE)
+    assert len(told) == status
+    assert all(f"{language}.toml, line" in each for each in told)
 
 
 @pytest.mark.parametrize(
