@@ -1,6 +1,7 @@
 """The house: rooms that only look down, none too large, and a function on a few screens."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +18,13 @@ MOST_METHODS: Final = 12
 HEADLESS: Final = ("What", "Whether", "How", "Who")  # how no docstring begins
 
 
+FUNCTION: Final = {"main": ast.parse((ROOT / "main.py").read_text(encoding="utf-8"))}
+
+
 def rooms_below(name: str) -> set[str]:
-    """The rooms that a room imports when it is loaded, or later."""
+    """The rooms that a room, or the function, imports when it is loaded, or later."""
     found = set()
-    for node in ast.walk(ROOMS[name]):
+    for node in ast.walk((ROOMS | FUNCTION)[name]):
         if isinstance(node, ast.ImportFrom) and node.module == "phone_line":
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("phone_line."):
@@ -68,3 +72,30 @@ def test_a_docstring_says_the_effect(name: str) -> None:
     nodes = [node for node in ast.walk(ROOMS[name]) if isinstance(node, kinds)]
     words = [(ast.get_docstring(node) or "").split(" ")[0] for node in nodes]
     assert not {*words} & {*HEADLESS}
+
+
+# The picture in the README.
+
+
+def rooms_known(names: set[str]) -> set[str]:
+    """The rooms that some rooms, or the function, know directly or through others."""
+    known = set[str]()
+    while more := set().union(*map(rooms_below, names)) - known:
+        known |= more
+        names = more
+    return known
+
+
+def test_the_picture_of_the_house_is_true() -> None:
+    """Each arrow in the README leads to a room that is known where it begins, and none back."""
+    picture = (
+        (ROOT / "README.md").read_text("utf-8").partition("flowchart TD")[2].partition("```")[0]
+    )
+    signs = dict(re.findall(r'(\w+)\["([^:"]+)', picture))
+    rooms = {name: {*re.findall(r"\w+", sign)} & {*ROOMS, "main"} for name, sign in signs.items()}
+    arrows = re.findall(r"(\w+) --> (\w+)", picture)
+    assert len(arrows) > 10
+    assert [to for each in arrows for to in each if not rooms[to]] == []
+    for above, below in arrows:
+        assert rooms[below] & rooms_known(rooms[above]), f"{above} --> {below}"
+        assert not rooms[above] & rooms_known(rooms[below]), f"{below} knows {above}"
