@@ -39,7 +39,8 @@ from tools.breaking import Wound, apply_wound, break_text, find_wounds, show_wou
 from tools.sabotages import SABOTAGES, Sabotage
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-LEFT_OUT: Final = (".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", ".calls*", "*.md")
+OWN: Final = (".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", ".calls*", ".coverage*")
+LEFT_OUT: Final = (*OWN, "*.md")
 SECONDS: Final = 240.0  # for the tests of one sabotage: who hangs is caught, but should not
 SECONDS_OF_ALL: Final = 900.0  # for all tests of the line that are of one kind
 FAILED: Final = 1  # pytest's status when tests ran and failed; anything above is no verdict
