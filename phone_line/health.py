@@ -20,7 +20,7 @@ from phone_line.answers import Line
 from phone_line.cells import Cells, StoreUnavailable
 from phone_line.log import write_log
 
-WELL_FOR: Final = 60  # seconds for which a good answer is believed
+WELL_FOR: Final = 60  # seconds, times WORKERS, for which a good answer is believed
 ILL_FOR: Final = 5  # seconds for which a bad one is
 CELL: Final = "health"
 # The commit that is deployed, or, after `railway up`, which tells none, the deployment's id:

@@ -30,7 +30,7 @@ DEBUG_REFUSED: Final = (
 READ: Final = 27  # the major version of gunicorn whose source `Reception` was written for
 GUNICORN_UNREAD: Final = (
     "this gunicorn is not the one that this release was written for, so it serves with its own "
-    "worker: calls are answered, but open connections of strangers can make callers wait"
+    "worker: calls are answered until strangers send as many half requests as there are THREADS"
 )
 
 
@@ -88,7 +88,8 @@ class PatientServer(framework.GunicornApplication):
             "control_socket_disable": True,
         }
         for name, value in settings.items():
-            self.cfg.set(name, value)
+            if name in self.cfg.settings:  # another gunicorn may have dropped one
+                self.cfg.set(name, value)
 
 
 def choose_worker(major: int) -> type | str:
@@ -98,5 +99,5 @@ def choose_worker(major: int) -> type | str:
     """
     if major == READ:
         return Reception
-    write_log("warning", GUNICORN_UNREAD, major=major)
+    write_log("error", GUNICORN_UNREAD, major=major)
     return "gthread"

@@ -51,7 +51,7 @@ class Words:
     keys_alone: Mapping[str, str] = field(default_factory=dict)  # only if nothing else is said
     hints: tuple[str, ...] = ()  # the commonest name of each key, from 0 to 9
     problems: tuple[str, ...] = ()  # what is wrong with the file
-    was_read: bool = False  # its problems are not that nobody can read it
+    was_read: bool = False  # the file is there, and is TOML in UTF-8
 
     def place_of(self, sentence: str) -> str:
         """The file and line of a sentence; the file alone if it has no such sentence."""

@@ -54,7 +54,7 @@ from tools.chaos_backend import Backend
 from tools.chaos_caller import Caller
 from tools.chaos_fleet import Fleet, LateApi
 from tools.chaos_ledger import DEADLINE, FORWARD, PUBLIC, TOKEN, UNJUDGED, Ledger, Wishes
-from tools.chaos_machine import MOST, Machine, list_processors, pause_for_nobody
+from tools.chaos_machine import MOST, Machine, list_processors, stop_garbage_collection
 from tools.chaos_weather import Station, Weather
 
 LEASE: Final = 12.0  # seconds within which a claim on slow work must be gone
@@ -264,7 +264,7 @@ def main() -> int:
     wishes = vars(parser.parse_args())
     as_json = wishes.pop("json")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever stops it stops it whole
-    pause_for_nobody()
+    stop_garbage_collection()
     table = run(Wishes(**wishes))
     if as_json:
         print(json.dumps(table, indent=1))

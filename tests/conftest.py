@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from hypothesis import strategies
 
+from standins.timing import await_workers
 from standins.upstash import Upstash
 
 
@@ -76,10 +77,14 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
 
     That is the compiled tests, and Hypothesis's tables of Unicode: six seconds of every worker.
     """
-    if not any(config.rootpath.glob("tests/*/__pycache__/*-pytest-*.pyc")):
-        command = [sys.executable, "-m", "pytest", "--numprocesses=0", "--collect-only"]
-        with subprocess.Popen(command, cwd=config.rootpath, stdout=subprocess.DEVNULL):
-            strategies.text().validate()  # meanwhile
+    kind = f"{sys.implementation.cache_tag}-pytest-{pytest.__version__}"
+    if any(config.rootpath.glob(f"tests/*/__pycache__/*.{kind}.pyc")):
+        return
+    command = [sys.executable, "-m", "pytest", "--numprocesses=0", "--collect-only"]
+    env = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=config.rootpath, env=env, stdin=nothing, stdout=nothing):
+        strategies.text().validate()  # meanwhile
 
 
 # What is left out.
@@ -144,7 +149,9 @@ def find_program(name: str) -> str | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Fail a test in CI whose program is missing."""
+    """Fail a test in CI whose program is missing; let one that reads the log begin in silence."""
+    if "capsys" in getattr(item, "fixturenames", ()):
+        await_workers()
     if name := missing_program(item):
         pytest.fail(f"this test needs {name}: apt-get install {PROGRAMS[name].package}")
 

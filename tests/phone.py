@@ -34,8 +34,8 @@ from typing import Final
 from standins.asking import ACCOUNT, Clock
 from standins.call import Phone
 from standins.instance import Instance, free_port
-from standins.rehearsal import faults_left_out, settings_of, with_somebody
-from standins.screen import TO_HAVE_ONE, announcer, tell
+from standins.rehearsal import find_faults, settings_of, with_somebody
+from standins.screen import TO_HAVE_ONE, announcer, one_line, tell
 from standins.terminal import Script, Terminal, is_typed
 
 # How the names of settings end whose values are not printed.
@@ -73,7 +73,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     if options.url and (options.set or options.env):
         parser.error("--set and --env are for the function started here, not for one at --url")
     try:
-        options.settings = settings_of(options.env, options.set)
+        options.settings, options.left_out = settings_of(options.env, options.set)
     except ValueError as error:
         parser.error(str(error))
     return options
@@ -133,8 +133,8 @@ def ring_here(options: argparse.Namespace, script: Script) -> int:
     chosen = with_somebody(options.settings)
     for name, value in chosen.items():
         tell(f"# {name} is set" if name.endswith(SECRET) else f"set {name}={value}")
-    for fault in faults_left_out(options.env) if options.env else []:
-        tell(f"# broken setting: {fault}")
+    for fault in find_faults(options.settings, options.left_out):
+        tell(f"# left out here, and broken: {one_line(fault)}")
     token = chosen.get("TWILIO_AUTH_TOKEN", uuid.uuid4().hex)
     with function(chosen, token) as (instance, state):
         phone = Phone(

@@ -32,12 +32,11 @@ from phone_line.sqlite import SQLite
 from phone_line.upstash import Upstash
 from standins.redis_server import FakeRedis, RedisServer
 from standins.rows import long_beside, mostly_long
-from standins.timing import LATE
 from standins.upstash import Command
 from standins.upstash import Upstash as StandIn
 
 Open = Callable[[], Cells]
-NOISE: Final = 0.3 + LATE / 5  # seconds that a busy machine may add
+NOISE: Final = 0.3  # seconds that a busy machine may add
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,24 +14,31 @@ LEFT_OUT: Final = ("TWILIO_", "UPSTASH_", "PUBLIC_URL", "STATE_FILE")  # of --en
 SOMEBODY: Final = {"FORWARD_TO": "+15550100099"}
 
 
-def settings_of(env: str | None, pairs: list[str]) -> dict[str, str]:
-    """The settings in a file like .env and in NAME=VALUE pairs, which win.
+Settings = dict[str, str]
+
+
+def settings_of(env: str | None, pairs: list[str]) -> tuple[Settings, Settings]:
+    """The settings in a file like .env and in NAME=VALUE pairs, which win; and those left out.
 
     A ValueError says in plain words what cannot be meant.
     """
     if wrong := [pair for pair in pairs if "=" not in pair]:
         raise ValueError(f"--set wants NAME=VALUE, not {wrong[0]!r}")
     given = dict(pair.split("=", 1) for pair in pairs)
-    filed = read_env(env) if env else {}
-    for name in filed | given:
+    filed = {name: value for name, value in read_env(env).items() if name not in given}
+    left_out = {name: value for name, value in filed.items() if name.startswith(LEFT_OUT)}
+    taken = {name: value for name, value in filed.items() if name not in left_out} | given
+    for name in taken:
         if name not in SETTINGS and not re.fullmatch("RAILWAY_[A-Z0-9_]+", name):
             option = "--set" if name in given else "--env"
             raise ValueError(f"{option}: there is no setting {name!r}; {suggestion(name)}")
-    return filed | given
+    return taken, left_out
 
 
-def read_env(name: str) -> dict[str, str]:
-    """The settings in a file; a ValueError names the file and what is wrong with it."""
+def read_env(name: str | None) -> Settings:
+    """The settings in a file, if there is one; a ValueError says what is wrong with it."""
+    if name is None:
+        return {}
     try:
         return dotenv(Path(name))
     except OSError as error:
@@ -40,27 +47,24 @@ def read_env(name: str) -> dict[str, str]:
         raise ValueError(f"--env: {name}: {error}") from error
 
 
-def dotenv(path: Path) -> dict[str, str]:
-    """The settings in a file like .env that a rehearsal takes; empty ones are not set."""
-    return {name: value for name, value in entries(path) if not name.startswith(LEFT_OUT)}
-
-
-def entries(path: Path) -> Iterator[tuple[str, str]]:
-    """The names and values in a file like .env, but for empty ones."""
+def dotenv(path: Path) -> Settings:
+    """The settings in a file like .env; empty ones are not set."""
+    found = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         if not line.strip() or line.strip().startswith("#"):
             continue
         if not (entry := re.fullmatch(ENTRY, line.strip())):
             raise ValueError(f"line {number} is not NAME=VALUE")
         name, *values = entry.groups()
-        if value := "".join(filter(None, values)):
-            yield name, value
+        found[name] = "".join(filter(None, values))
+    return {name: value for name, value in found.items() if value}
 
 
-def faults_left_out(env: str) -> list[str]:
-    """What is wrong with those settings in a file that a rehearsal leaves out."""
-    problems = read_settings(dict(entries(Path(env)))).problems
-    return [problem for problem in problems if problem.startswith(LEFT_OUT)]
+def find_faults(taken: Settings, left_out: Settings) -> list[str]:
+    """The problems of settings that a rehearsal leaves out. That one is missing is none."""
+    told = read_settings(taken).problems
+    problems = [each for each in read_settings(taken | left_out).problems if each not in told]
+    return [each for each in problems if each.startswith(LEFT_OUT) and "is missing" not in each]
 
 
 def suggestion(name: str) -> str:
@@ -69,7 +73,7 @@ def suggestion(name: str) -> str:
     return f"did you mean {close[0]}?" if close else ".env.example lists them all"
 
 
-def with_somebody(settings: Mapping[str, str]) -> dict[str, str]:
+def with_somebody(settings: Mapping[str, str]) -> Settings:
     """The settings, with somebody to call when nobody is configured."""
     if {"FORWARD_TO", "DEPARTMENTS", "BACKEND_URL"} & settings.keys():
         return dict(settings)

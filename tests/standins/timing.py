@@ -1,4 +1,4 @@
-"""The grace for an answer while several tests share two cores.
+"""Time, where tests share a machine and a process: the grace for an answer, and a silent start.
 
     assert took < 4.5 + LATE
 
@@ -6,6 +6,19 @@ A test that runs alone is held to the letter. CI runs alone what is marked `wait
 """
 
 import os
+import threading
+import time
 from typing import Final
 
 LATE: Final = 1.5 if "PYTEST_XDIST_WORKER" in os.environ else 0.0  # seconds
+PATIENCE: Final = 5.0  # seconds; some workers go on for two minutes
+WORKER: Final = "(run)"  # how the names of the threads end that `in_background` starts
+
+
+def await_workers() -> None:
+    """Wait for what earlier tests have left at work in the background: it writes into the log."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if not any(thread.name.endswith(WORKER) for thread in threading.enumerate()):
+            return
+        time.sleep(0.01)

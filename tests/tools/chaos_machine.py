@@ -32,8 +32,8 @@ def list_processors() -> list[int | None]:
     return [*os.sched_getaffinity(0)] if sys.platform == "linux" else [None]
 
 
-def pause_for_nobody() -> None:
-    """Never look for garbage here: after 1,000 calls that stops the process for 0.3 seconds."""
+def stop_garbage_collection() -> None:
+    """Look for garbage no more: after 1,000 calls one look stops this process for 0.3 seconds."""
     gc.disable()
 
 
@@ -52,18 +52,18 @@ class Machine:
         """Look until it is over; on Linux a thread can do so on a processor of its own."""
         if sys.platform == "linux" and processor is not None:
             os.sched_setaffinity(0, {processor})  # of this thread alone
-        while True:
-            began = time.monotonic()
-            if over.wait(EVERY):
-                self._looked[processor] = math.inf
-                return
-            delay = time.monotonic() - began - EVERY
-            if not self.is_away:
-                delay = max(delay, self._ask_redis())
-            if delay > LATE:
-                self._slow.append((began - UNTIL, time.monotonic() + UNTIL))
-                self.slowest = max(self.slowest, delay)
-            self._looked[processor] = time.monotonic()
+        began = time.monotonic()
+        try:
+            while not over.wait(EVERY):
+                delay = time.monotonic() - began - EVERY
+                if not self.is_away:
+                    delay = max(delay, self._ask_redis())
+                if delay > LATE:
+                    self._slow.append((began - UNTIL, time.monotonic() + UNTIL))
+                    self.slowest = max(self.slowest, delay)
+                self._looked[processor] = began = time.monotonic()
+        finally:
+            self._looked[processor] = math.inf  # nobody waits for it any more
 
     def _ask_redis(self) -> float:
         """The seconds that a command takes."""

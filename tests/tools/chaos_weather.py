@@ -22,7 +22,7 @@ from typing import Any, Final, Self, cast
 
 from standins.upstash import Command, Upstash
 from tools.chaos_ledger import DEADLINE, Wishes
-from tools.chaos_machine import pause_for_nobody
+from tools.chaos_machine import stop_garbage_collection
 
 STRIKES: Final = {
     "hang": 3,
@@ -210,7 +210,7 @@ class Station:
 
 def serve(wishes: Wishes, pipe: Connection) -> None:
     """The station's process."""
-    pause_for_nobody()
+    stop_garbage_collection()
     over = threading.Event()
     with Upstash() as upstash:
         weather = Weather(upstash, wishes)

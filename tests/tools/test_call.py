@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
+from phone_line.deadline import in_background
 from standins.asking import Clock
 from standins.call import NotNow, Phone
 from standins.canned import TOKEN, Canned, Reply, gather, ring
+from standins.timing import await_workers
 from standins.transcript import run_script
 from standins.webhooks import Answer, Failed, Fields, Limits, http_deliver, sign, signed_url
 
@@ -579,6 +581,13 @@ def test_a_trial_account_waits_five_seconds() -> None:
         )
         phone.ring()
         assert bool(phone.broken) is trial
+
+
+def test_a_test_that_reads_the_log_begins_in_silence() -> None:
+    """Work that an earlier test has left in the background is waited for, until it ends."""
+    left = in_background(time.sleep, 0.2)
+    await_workers()
+    assert left.done()
 
 
 def test_a_paced_clock_takes_some_real_time(line: Canned) -> None:

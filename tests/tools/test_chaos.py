@@ -155,7 +155,7 @@ def test_a_slow_machine_is_not_the_lines_fault() -> None:
     """Where Redis answers late although nobody struck it, what happens then is not judged."""
     with Upstash() as upstash:
         machine, over = Machine(upstash.settings), threading.Event()
-        watching = threading.Thread(target=machine.watch, args=(over,))
+        watching = threading.Thread(target=machine.watch, args=(over,), daemon=True)
         watching.start()
         time.sleep(0.3)
         upstash.latency = 0.4
