@@ -26,6 +26,7 @@ from standins.backend import until
 from standins.examples import as_many
 from standins.inside import FORM, ORIGIN, TOKEN, dialled
 from standins.instance import Instance
+from standins.rows import mostly_long
 from standins.twiml import judge
 from standins.webhooks import sign
 
@@ -306,7 +307,7 @@ NESTED: Final = {
 }
 
 
-@pytest.mark.parametrize("form", NESTED.values(), ids=NESTED)
+@pytest.mark.parametrize("form", mostly_long(NESTED, "a thousand names", "two calls"))
 def test_repeated_and_nested_fields_do_no_harm(
     instance: Instance, form: list[tuple[str, str]]
 ) -> None:
@@ -343,7 +344,9 @@ ABSURD: Final = {
 }
 
 
-@pytest.mark.parametrize("sent", ABSURD.values(), ids=ABSURD)
+@pytest.mark.parametrize(
+    "sent", mostly_long(ABSURD, "a megabyte", "chunks without end", "a long path")
+)
 def test_absurd_sizes_are_refused(instance: Instance, sent: bytes) -> None:
     """What is too long, or lies about its length, is refused or dropped; the next one is served."""
     for _ in range(3):

@@ -7,7 +7,6 @@ of it with --dump-dom, and what people see with --screenshot.
 import json
 import re
 import struct
-import subprocess
 import time
 import zlib
 from base64 import b64encode
@@ -26,6 +25,7 @@ from standins.inside import ORIGIN, TOKEN, Inside, stored
 from standins.instance import Instance
 from standins.sentences import say
 from standins.webhooks import Answer
+from tools.pictures import browse
 
 PASSWORD: Final = "let-me-see-it"
 NOBODY: Final = "CA" + "0" * 32
@@ -327,17 +327,6 @@ def call(instance: Instance) -> Phone:
     return eventful(Phone(instance.url, token=TOKEN))
 
 
-def browse(chromium: str, folder: Path, url: str, *options: str) -> str:
-    """Open a page as a person would, with a profile of its own; what the browser prints."""
-    flags = "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run"
-    quiet = "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars"
-    command = [chromium, *flags.split(), *quiet.split(), f"--user-data-dir={folder / 'profile'}"]
-    done = subprocess.run(
-        [*command, *options, url], capture_output=True, text=True, timeout=60, check=True
-    )
-    return done.stdout
-
-
 def address(instance: Instance, call: Phone) -> str:
     """The page's address with the password in it, as it can be typed into a browser."""
     host = instance.url.removeprefix("http://")
@@ -347,11 +336,9 @@ def address(instance: Instance, call: Phone) -> str:
 @pytest.mark.long
 @pytest.mark.needs("chromium")
 @pytest.mark.xdist_group("browser")
-def test_a_browser_shows_the_call(
-    chromium: str, instance: Instance, call: Phone, tmp_path: Path
-) -> None:
+def test_a_browser_shows_the_call(instance: Instance, call: Phone, tmp_path: Path) -> None:
     """Chromium logs in, and its page has the whole conversation, as text."""
-    dom = browse(chromium, tmp_path, address(instance, call), "--dump-dom")
+    dom = browse(tmp_path, address(instance, call), "--dump-dom")
     page = Reader(dom)
     for words in (
         call.call_sid,
@@ -374,11 +361,9 @@ def test_a_browser_shows_the_call(
 @pytest.mark.long
 @pytest.mark.needs("chromium")
 @pytest.mark.xdist_group("browser")
-def test_a_browser_applies_the_style(
-    chromium: str, instance: Instance, call: Phone, tmp_path: Path
-) -> None:
+def test_a_browser_applies_the_style(instance: Instance, call: Phone, tmp_path: Path) -> None:
     """The policy lets the page's own style through: the column is narrow, in the middle."""
-    wide = pixels(screenshot(chromium, tmp_path, address(instance, call), "1400,200"))
+    wide = pixels(screenshot(tmp_path, address(instance, call), "1400,200"))
     ink = [any(pixel != row[0] for pixel in row[150:250]) for row in wide]
     column = [any(pixel != row[0] for pixel in row[350:1050]) for row in wide]
     assert not any(ink)
@@ -388,20 +373,18 @@ def test_a_browser_applies_the_style(
 @pytest.mark.long
 @pytest.mark.needs("chromium")
 @pytest.mark.xdist_group("browser")
-def test_a_browser_shows_it_in_the_dark(
-    chromium: str, instance: Instance, call: Phone, tmp_path: Path
-) -> None:
+def test_a_browser_shows_it_in_the_dark(instance: Instance, call: Phone, tmp_path: Path) -> None:
     """Whoever prefers a dark screen gets one; everybody else a bright one."""
     dark = "--blink-settings=preferredColorScheme=0"
     for option, brightness in (("--mute-audio", range(200, 256)), (dark, range(60))):
-        rows = pixels(screenshot(chromium, tmp_path, address(instance, call), "500,100", option))
+        rows = pixels(screenshot(tmp_path, address(instance, call), "500,100", option))
         assert all(part in brightness for part in rows[-1][-1][:3])
 
 
-def screenshot(chromium: str, folder: Path, url: str, size: str, *options: str) -> bytes:
+def screenshot(folder: Path, url: str, size: str, *options: str) -> bytes:
     """The picture that people see, as PNG."""
     picture = folder / "page.png"
-    browse(chromium, folder, url, f"--window-size={size}", f"--screenshot={picture}", *options)
+    browse(folder, url, f"--window-size={size}", f"--screenshot={picture}", *options)
     return picture.read_bytes()
 
 

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any, Final
@@ -149,10 +150,18 @@ def take_picture(page: str, size: str) -> bytes:
 
 
 def browse(folder: Path, address: str, *options: str) -> str:
-    """Open an address in a browser with a profile of its own; returns what the browser prints."""
-    command = [find_browser(), *QUIET, f"--user-data-dir={folder / 'profile'}", *options, address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    return done.stdout
+    """Open an address in a browser with a profile of its own; returns what the browser prints.
+
+    Now and then a browser hangs as it starts, whatever the page. Then another one is started.
+    Raises TimeoutError if that hangs, too.
+    """
+    for profile in ("profile", "another profile"):
+        own = f"--user-data-dir={folder / profile}"
+        command = [find_browser(), *QUIET, own, *options, address]
+        with suppress(subprocess.TimeoutExpired):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+            return done.stdout
+    raise TimeoutError("two browsers hang, one after the other")
 
 
 def invent_listing() -> dict[str, Any]:
