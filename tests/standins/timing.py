@@ -11,7 +11,7 @@ import time
 from typing import Final
 
 LATE: Final = 1.5 if "PYTEST_XDIST_WORKER" in os.environ else 0.0  # seconds
-PATIENCE: Final = 1.0  # seconds; few go on for longer, and those for minutes
+PATIENCE: Final = 0.5  # seconds; few go on for longer, and those for minutes
 WORKER: Final = "(run)"  # how the names of the threads end that `in_background` starts
 
 
