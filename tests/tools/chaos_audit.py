@@ -97,15 +97,9 @@ class Audit:
         joins = "<Hangup" not in delivery.body
         if joins != (post.keys == "1"):
             self.caller.breach("only the key 1 accepts", keys=post.keys, said=delivery.body)
-        first = post.deliveries[0]
-        if delivery.body == first.body or self.caller.luck.excuses & {"away", "amnesia"}:
-            return
-        was_slow = self.world.machine.was_slow
-        if any(was_slow(each.began, each.ended) for each in (first, delivery)):
-            self.world.ledger.add(UNJUDGED)
-        else:
-            words = {"first": first.body, "then": delivery.body}
-            self.caller.breach("a whisper is repeated alike", **words)
+        first = post.deliveries[0].body
+        if delivery.body != first and not self.caller.luck.excuses & {"away", "amnesia"}:
+            self.caller.breach("a whisper is repeated alike", first=first, then=delivery.body)
 
     def check_words(self, post: "Post", delivery: "Delivery") -> None:
         """One answer: what stands in the cell of its turn, or what need not stand anywhere."""
