@@ -48,7 +48,7 @@ from standins.sentences import say
 from standins.upstash import Upstash
 from standins.webhooks import sign
 
-pytestmark = pytest.mark.waits
+pytestmark = [pytest.mark.waits, pytest.mark.xdist_group("strangers")]  # they meet one process
 
 THREADS: Final = 2
 STRANGERS: Final = 12  # at once: more than there are threads

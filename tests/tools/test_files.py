@@ -197,9 +197,11 @@ def test_production_needs_three_packages_and_says_which_release() -> None:
 
 
 def test_the_tests_run_what_production_runs() -> None:
-    """The tests' requirements take in production's, and pin every tool."""
+    """The tests' requirements take in production's, and CI's take in theirs; all is pinned."""
     assert "-r ../requirements.txt" in text_of("tests/requirements.txt").splitlines()
-    loose = [line for line in requirements("tests/requirements.txt") if "==" not in line]
+    assert "-r ../tests/requirements.txt" in text_of(".ci/requirements.txt").splitlines()
+    asked_for = requirements("tests/requirements.txt") + requirements(".ci/requirements.txt")
+    loose = [line for line in asked_for if "==" not in line]
     assert [line.split(" @ ")[0] for line in loose] == ["too-old"]  # which is no package
 
 

@@ -1,6 +1,7 @@
 """Tests that are left out, for lack of a program or of time: that is said, and never so in CI."""
 
 import os
+import re
 import subprocess
 import sys
 from typing import Final
@@ -66,3 +67,12 @@ def test_what_takes_long_is_run_when_asked_for(asked: str, env: dict[str, str]) 
     run = run_on_a_bare_machine(*look, asked, **env)
     assert "test_a_harmless_change_survives" in run.stdout
     assert "take long" not in run.stdout
+
+
+def test_a_group_is_run_by_one_worker() -> None:
+    """Tests that share a process are not handed to several workers, each with one of its own."""
+    run = run_on_a_bare_machine("-n2", "-v", "line/test_fuzz.py", "-k", "absurd or bug")
+    workers = re.findall(r"^\[(gw\d)\] .* PASSED", run.stdout, re.MULTILINE)
+    assert run.returncode == pytest.ExitCode.OK
+    assert len(workers) > 2
+    assert len({*workers}) == 1
