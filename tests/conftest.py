@@ -5,7 +5,7 @@ says how many there are and how to have them.
 
 - A test marked `needs("chromium")`, where that program is missing.
 - A test marked `long`, unless `--long`, or its own name or file is given. Where a whole file is
-  marked, `quick` ones run all the same.
+  marked, `quick` ones run all the same, but for their rows that are marked.
 
 Where `CI` is set nothing is left out: a missing program is an error there.
 """
@@ -18,6 +18,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -80,11 +82,20 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     kind = f"{sys.implementation.cache_tag}-pytest-{pytest.__version__}"
     if any(config.rootpath.glob(f"tests/*/__pycache__/*.{kind}.pyc")):
         return
+    files = sorted(config.rootpath.glob("tests/*/test_*.py"))
+    with ExitStack() as compilers:
+        for part in files[::2], files[1::2]:
+            compilers.enter_context(collect(config, part))
+        strategies.text().validate()  # meanwhile
+
+
+def collect(config: pytest.Config, files: list[Path]) -> subprocess.Popen[bytes]:
+    """Start a process that compiles some files of tests, as pytest does where it collects them."""
     command = [sys.executable, "-m", "pytest", "--numprocesses=0", "--collect-only"]
     env = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     nothing = subprocess.DEVNULL
-    with subprocess.Popen(command, cwd=config.rootpath, env=env, stdin=nothing, stdout=nothing):
-        strategies.text().validate()  # meanwhile
+    command += map(str, files)
+    return subprocess.Popen(command, cwd=config.rootpath, env=env, stdin=nothing, stdout=nothing)
 
 
 # What is left out.
@@ -132,8 +143,15 @@ def reason_to_leave_out(item: pytest.Item) -> str | None:
     if program := missing_program(item):
         return f"{program} is not installed: apt-get install {PROGRAMS[program].package}"
     asked_for = item.config.option.long or any(map(NAMED.search, item.config.args))
-    is_long = item.get_closest_marker("long") and not item.get_closest_marker("quick")
-    return LONG if is_long and not asked_for else None
+    return LONG if is_long(item) and not asked_for else None
+
+
+def is_long(item: pytest.Item) -> bool:
+    """Whether a test is left out of a short run: by the mark of its row, its own, or its file's."""
+    row = getattr(item, "callspec", None)
+    if row and any(mark.name == "long" for mark in row.marks):
+        return True
+    return bool(item.get_closest_marker("long") and not item.get_closest_marker("quick"))
 
 
 def missing_program(item: pytest.Item) -> str | None:

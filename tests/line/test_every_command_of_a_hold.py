@@ -23,7 +23,6 @@ import pytest
 from standins.backend import Backend, Pauses, Question, Reply, says, together
 from standins.call import NotNow, Phone
 from standins.inside import ORIGIN, TOKEN, Inside
-from standins.rows import mostly_long
 from standins.twilio_api import TwilioApi
 from standins.upstash import Command, Upstash
 from standins.webhooks import Answer, Fields
@@ -149,7 +148,8 @@ def judge_story(story: Story, backend: Backend) -> str:
 
 
 @pytest.mark.waits
-@pytest.mark.parametrize(("times", "seconds", "pushing"), mostly_long(STORMS, "once-pushing"))
+@pytest.mark.long
+@pytest.mark.parametrize(("times", "seconds", "pushing"), STORMS.values(), ids=STORMS)
 def test_redis_fails_at_any_command_of_a_held_call(
     upstash: Upstash, times: int, seconds: float, *, pushing: bool
 ) -> None:

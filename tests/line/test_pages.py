@@ -620,6 +620,7 @@ def test_a_browser_loads_nothing_before_somebody_plays(tmp_path: Path) -> None:
         assert not [path for path in site.asked if path.startswith("/recordings")]
 
 
+@pytest.mark.long
 @pytest.mark.needs("chromium")
 def test_a_browser_runs_nothing_of_a_caller(tmp_path: Path) -> None:
     """A script that was said is words, and the page keeps its title."""

@@ -22,6 +22,7 @@ from phone_line.text import ENCODED, fit_say
 from phone_line.twiml import render_reply
 from phone_line.words import FOLDER, languages, read_words
 from standins.backend import Backend, says
+from standins.examples import STEADY, as_many
 from standins.inside import Inside, webhook
 from standins.lines import FORWARD, HOOK, at, line_of, said
 from standins.ssml import NO_PHONES
@@ -168,7 +169,7 @@ def say(words: str) -> str:
     )
 
 
-@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@settings(STEADY, max_examples=as_many(300))
 @given(TEXTS)
 def test_whatever_is_said_is_said_in_full_and_stays_words(words: str) -> None:
     """Tags are added around numbers, and nothing else: no word is lost, none becomes a verb."""

@@ -348,6 +348,7 @@ def numbers(env: Mapping[str, str]) -> set[str]:
     return {pair.split("=")[-1] for pair in (*departments, env.get("FORWARD_TO", ""))} - {""}
 
 
+@pytest.mark.waits
 def test_whatever_happens_every_promise_is_kept(world: World) -> None:
     """Repeats, races, deploys, lost cells and failing commands: each answer is words, and once."""
 

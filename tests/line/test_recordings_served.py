@@ -100,6 +100,7 @@ def test_a_recording_is_served(instance: Served) -> None:
     assert get(instance, link(), Range="bytes=1000-1999") == (206, MINUTE[1000:2000])
 
 
+@pytest.mark.long
 def test_slow_readers_keep_no_caller_waiting(instance: Served, media: Media) -> None:
     """Twenty who take nothing: callers are answered at once, and soon the places are free again."""
     media.keep(RECORDING, silence(1200))  # more than the system's buffers hold

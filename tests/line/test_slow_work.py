@@ -525,6 +525,7 @@ def test_a_duplicate_waits_for_the_same_answer(upstash: Upstash, api: TwilioApi)
 # --- instances that die ---
 
 
+@pytest.mark.long
 def test_a_stopped_instance_gives_its_questions_back(upstash: Upstash) -> None:
     """SIGTERM, as a deploy sends it: the claim is free at once, and the next look takes it over."""
     ready = threading.Event()

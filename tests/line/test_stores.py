@@ -248,6 +248,7 @@ def test_an_error_of_the_database_is_told_from_a_gateways(
 # The embedded file: shared, killed, deleted, read by others.
 
 
+@pytest.mark.long
 def test_processes_share_a_file(tmp_path: Path) -> None:
     """Four processes settle the same cells of a new file at once: each cell has one value."""
     path, many = str(tmp_path / "calls"), 100

@@ -75,6 +75,7 @@ def failed(url: str, **more: str) -> dict[str, str]:
 MENU: Final = {"DEPARTMENTS": "billing=+15550100001 sales=+15550100002", "FORWARD_TO": PERSON}
 
 
+@pytest.mark.long
 def test_a_call_has_an_end(file: Path) -> None:
     """A caller who only ever asks is connected before turn 100, and may leave a message."""
     with slow_backend(0) as backend:

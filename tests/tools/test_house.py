@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -9,22 +10,28 @@ import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ROOMS: Final = {
-    path.stem: ast.parse(path.read_text(encoding="utf-8"))
+    path.stem: path
     for path in sorted((ROOT / "phone_line").glob("*.py"))
     if path.stem != "__init__"
 }
+FUNCTION: Final = {"main": ROOT / "main.py"}
 MOST_LINES: Final = 300
 MOST_METHODS: Final = 12
 HEADLESS: Final = ("What", "Whether", "How", "Who")  # how no docstring begins
 
 
-FUNCTION: Final = {"main": ast.parse((ROOT / "main.py").read_text(encoding="utf-8"))}
+@cache
+def nodes_of(name: str) -> list[ast.AST]:
+    """A room, or the function, as a flat list of what it is made of."""
+    path = (ROOMS | FUNCTION)[name]
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
+@cache
 def rooms_below(name: str) -> set[str]:
     """The rooms that a room, or the function, imports when it is loaded, or later."""
     found = set()
-    for node in ast.walk((ROOMS | FUNCTION)[name]):
+    for node in nodes_of(name):
         if isinstance(node, ast.ImportFrom) and node.module == "phone_line":
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("phone_line."):
@@ -45,15 +52,15 @@ def floors() -> list[set[str]]:
 def test_a_room_knows_only_rooms_below_it() -> None:
     """There is no circle, and no room imports the function above it."""
     assert set().union(*floors()) == ROOMS.keys()
-    for tree in ROOMS.values():
-        assert "main" not in [n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
+    for name in ROOMS:
+        assert "main" not in [n.module for n in nodes_of(name) if isinstance(n, ast.ImportFrom)]
 
 
 @pytest.mark.parametrize("name", ROOMS)
 def test_a_room_is_not_too_large(name: str) -> None:
     """Three hundred lines, and twelve methods a class: more is two rooms."""
-    lines = (ROOT / "phone_line" / f"{name}.py").read_text(encoding="utf-8").count("\n")
-    classes = [node for node in ast.walk(ROOMS[name]) if isinstance(node, ast.ClassDef)]
+    lines = ROOMS[name].read_text(encoding="utf-8").count("\n")
+    classes = [node for node in nodes_of(name) if isinstance(node, ast.ClassDef)]
     methods = [sum(isinstance(part, ast.FunctionDef) for part in each.body) for each in classes]
     assert lines <= MOST_LINES
     assert max(methods, default=0) <= MOST_METHODS
@@ -61,16 +68,16 @@ def test_a_room_is_not_too_large(name: str) -> None:
 
 def test_the_function_fits_on_a_few_screens() -> None:
     """`main.py` is the paths, the way of a webhook, and the start; the rest has rooms."""
-    assert (ROOT / "main.py").read_text(encoding="utf-8").count("\n") <= MOST_LINES
+    assert FUNCTION["main"].read_text(encoding="utf-8").count("\n") <= MOST_LINES
 
 
 @pytest.mark.parametrize("name", ROOMS)
 def test_a_docstring_says_the_effect(name: str) -> None:
     """Every room opens with what it is for, and no docstring begins with What, How or Who."""
-    assert ast.get_docstring(ROOMS[name])
     kinds = (ast.FunctionDef, ast.ClassDef, ast.Module)
-    nodes = [node for node in ast.walk(ROOMS[name]) if isinstance(node, kinds)]
-    words = [(ast.get_docstring(node) or "").split(" ")[0] for node in nodes]
+    docstrings = [ast.get_docstring(node) for node in nodes_of(name) if isinstance(node, kinds)]
+    assert docstrings[0]  # of the room
+    words = [(text or "").split(" ")[0] for text in docstrings]
     assert not {*words} & {*HEADLESS}
 
 

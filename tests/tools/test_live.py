@@ -198,11 +198,7 @@ NUMBERS_MISTAKES: Final[list[tuple[str, dict[str, Any], str, str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("settings", "found", "advice"),
-    [
-        pytest.param(*row[1:], id=row[0], marks=() if nth else pytest.mark.quick)
-        for nth, row in enumerate(NUMBERS_MISTAKES)
-    ],
+    ("settings", "found", "advice"), [pytest.param(*row[1:], id=row[0]) for row in NUMBERS_MISTAKES]
 )
 def test_a_mistake_in_the_number_is_found(
     twilio: TwilioAccount, line: Instance, settings: dict[str, Any], found: str, advice: str
@@ -325,7 +321,6 @@ def test_the_command_that_is_advised_puts_the_number_right(
 # ---- putting it right --------------------------------------------------------------------------
 
 
-@pytest.mark.quick
 def test_fix_sets_what_is_wrong_and_keeps_what_is_right(
     twilio: TwilioAccount, line: Instance
 ) -> None:
