@@ -40,6 +40,7 @@ from phone_line.settings import read_settings
 from phone_line.words import read_words
 from standins.asking import Clock
 from standins.call import Phone
+from standins.screen import print_no_more
 
 UNTRIED: Final = {  # an option that was not given: what it would try
     "event": "--event (the owner is told of a test event)",
@@ -250,5 +251,8 @@ def main(given: Sequence[str], env: Mapping[str, str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:], os.environ))
+    except BrokenPipeError:  # nobody reads any more
+        print_no_more()
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

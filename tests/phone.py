@@ -155,5 +155,7 @@ if __name__ == "__main__":
         sys.exit(main())
     except RuntimeError as error:
         sys.exit(f"phone: {error}")
+    except EOFError:  # nobody reads, and nobody has rung yet
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

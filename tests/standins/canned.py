@@ -6,6 +6,7 @@ The phone is tested against it. It answers TwiML by path, and keeps what it is s
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -93,8 +94,9 @@ class Canned:
                 body = reply.body.encode()
                 if reply.lost:
                     self.send_header("Content-Length", str(len(body) + reply.lost))
-                self.end_headers()
-                self.wfile.write(body)
+                with suppress(ConnectionError):  # whoever asked has given up
+                    self.end_headers()
+                    self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
                 return

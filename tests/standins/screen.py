@@ -22,9 +22,21 @@ TO_HAVE_ONE: Final = "apt-get install espeak-ng; macOS has its own, say"
 
 
 def tell(event: str) -> None:
-    """Prints one event, in the colour of whoever acts."""
+    """Prints one event, in the colour of whoever acts. EOFError: nobody reads any more."""
     colour = next((c for start, c in COLOURS.items() if event.startswith(start)), "0")
-    print(paint(event, colour), flush=True)
+    try:
+        print(paint(event, colour), flush=True)
+    except BrokenPipeError:  # `head`, say, has seen enough
+        print_no_more()
+        raise EOFError from None
+
+
+def print_no_more() -> None:
+    """Lets what is still to be printed vanish: there is nobody to read it.
+
+    https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def paint(text: str, colour: str) -> str:

@@ -110,7 +110,7 @@ class Terminal:
         except (KeyboardInterrupt, EOFError):
             if is_typed():
                 print()
-            if self.phone.state != "ended":
+            if self.phone.state not in {"new", "ended"}:
                 self.phone.hang_up()
         self._tell_unused()
         unusable = 0 if sys.stdin.isatty() else self._unusable

@@ -93,13 +93,22 @@ class Audit:
                 self.check_words(post, delivery)
 
     def check_whisper(self, post: "Post", delivery: "Delivery") -> None:
-        """The key 1 joins the legs, and nothing else does; a repeat hears the same."""
+        """The key 1 joins the legs, and nothing else does; a repeat hears the same.
+
+        Who calls and why is left out while Redis is away, with the excuses of any other answer.
+        """
         joins = "<Hangup" not in delivery.body
         if joins != (post.keys == "1"):
             self.caller.breach("only the key 1 accepts", keys=post.keys, said=delivery.body)
-        first = post.deliveries[0].body
-        if delivery.body != first and not self.caller.luck.excuses & {"away", "amnesia"}:
-            self.caller.breach("a whisper is repeated alike", first=first, then=delivery.body)
+        first = post.deliveries[0]
+        if delivery.body == first.body or self.caller.luck.excuses & {"away", "amnesia"}:
+            return
+        excuses = [self.find_excuse(each, struck=False) for each in (first, delivery)]
+        if excuse := next(filter(None, excuses), ""):
+            self.world.ledger.add(excuse)
+        else:
+            words = {"first": first.body, "then": delivery.body}
+            self.caller.breach("a whisper is repeated alike", **words)
 
     def check_words(self, post: "Post", delivery: "Delivery") -> None:
         """One answer: what stands in the cell of its turn, or what need not stand anywhere."""

@@ -245,6 +245,29 @@ def typed(line: Canned, keys: str, **env: str) -> list[str]:
     return shown.decode().splitlines()
 
 
+def test_whoever_reads_no_more_hangs_up(line: Canned) -> None:
+    """With `| head` the call ends where the reader has seen enough, and is reported."""
+    voicemail(line)
+    with subprocess.Popen(
+        [sys.executable, str(COMMAND), "--url", line.url, "--token", TOKEN],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdin is not None
+        assert command.stdout is not None
+        assert command.stderr is not None
+        while command.stdout.readline() != "line: Which?\n":
+            assert command.poll() is None
+        command.stdout.close()
+        command.stdin.write("billing\n!no-answer\n")
+        command.stdin.flush()
+        assert command.wait(10) == 0
+        assert command.stderr.read() == ""
+    assert [form["CallStatus"] for form in line.forms("/voice/status")] == ["completed"]
+
+
 def test_an_interrupt_hangs_up(line: Canned) -> None:
     """Ctrl-C is a caller who hangs up: the call is reported and the command ends well."""
     voicemail(line)
