@@ -10,13 +10,16 @@ from typing import Any, Final
 
 import pytest
 
-from chaos import run
+from chaos import World, run
 from phone_line.push import SILENCE
 from standins.instance import ROOT
 from standins.upstash import Upstash
 from tools import chaos_caller
-from tools.chaos_ledger import BILLING, Script, Wishes
+from tools.chaos_audit import Audit
+from tools.chaos_caller import Caller
+from tools.chaos_ledger import BILLING, PUBLIC, Script, Wishes
 from tools.chaos_machine import UNTIL, Machine
+from tools.chaos_road import Delivery, Post
 from tools.chaos_scripts import CALLED, GOODBYE, MENU, NOBODY, PICKS_UP, SCRIPTS, dials, said
 from tools.chaos_weather import Station, Weather
 
@@ -111,6 +114,34 @@ def test_a_call_that_leaves_its_script_is_reported(script: Script, promise: str)
     """A line that says, dials or connects something else than the script breaks a promise."""
     broken = run(replace(QUIET, scripts=(script,)))["broken"]
     assert any(each.startswith(promise) for each in broken)
+
+
+@pytest.mark.long
+def test_a_whisper_is_repeated_alike_unless_its_line_met_a_hanging_redis() -> None:
+    """The reason may be missing then, also where the commands of this very call came through."""
+    with World(replace(QUIET, scripts=SCRIPTS[:1])) as world:
+        audit_two_whispers(Caller(world, 1))
+        assert [each.partition(":")[0] for each in world.ledger.broken] == [
+            "a whisper is repeated alike"
+        ]
+        world.station.ask(Weather.expect, SID, SCRIPTS[0].line)
+        world.station.ask(Weather.turn, "hang")
+        world.station.ask(Weather.judge, ["MGET", f"call:{SID}:1"])
+        world.station.ask(Weather.turn, "")
+        audit_two_whispers(Caller(world, 2))
+        assert len(world.ledger.broken) == 1
+        assert world.ledger.counts["answers unsettled, as Redis had hung"] == 1
+
+
+def audit_two_whispers(caller: Caller) -> None:
+    """Audit a call of which one whisper was answered in two ways."""
+    now = time.monotonic()
+    said = ["Ann calls.<Hangup/>", "Somebody calls.<Hangup/>"]
+    post = Post(f"{PUBLIC}/voice/accept?turn=2", [], {})
+    post.deliveries += [Delivery(now, now + 0.1, 200, words) for words in said]
+    caller.road.posts[post.url, ()] = post
+    caller.luck = caller.world.station.luck_of(caller.phone.call_sid)
+    Audit(caller).check_answers()
 
 
 def test_a_silence_takes_its_real_time() -> None:
