@@ -107,7 +107,7 @@ def conclude(visit: Visit, record: Record) -> str:
 
 def keep_voice(visit: Visit) -> None:
     """Let no push end the talk that begins now, as soon as the store can be told."""
-    if visit.line.settings.rest_login and visit.line.settings.backend_url:
+    if visit.line.settings.rest_logins and visit.line.settings.backend_url:
         with suppress(OSError):  # no thread is left: then a push may come, as for any look
             until = time.monotonic() + PATIENCE
             in_background(forbid_push, visit.line, visit.webhook, until)

@@ -26,19 +26,19 @@ from phone_line.flow import (
 )
 from phone_line.plan import Plan
 from phone_line.records import LAST_TURN, Answer, Call, Heard
-from phone_line.text import fit_say, fold_words, shorten, speak_name
+from phone_line.text import fit_say, fold_words, open_end, shorten, speak_name
 from phone_line.understanding import (
     AGAIN,
     OPERATOR,
+    command_in_any,
+    find_language,
     is_negated,
     is_no,
     is_whole_answer,
-    is_yes,
-    mentions_any,
     similar_step,
     step_of_key,
+    steps_after_guess,
     steps_of_words,
-    without_phrases,
 )
 
 LEAVING: Final = LAST_TURN - 3  # from here on: a person, voicemail, goodbye
@@ -128,7 +128,8 @@ def ask_or_announce(plan: Plan, call: Call, step: Step) -> tuple[str, ...]:
         case Ask():
             return (fit_say(call.prompt) or plan.sentence(step.say, menu=plan.menu(step)),)
         case Transfer():
-            return (plan.sentence(step.say, heard=call.quote, name=speak_name(step.to)),)
+            heard = open_end(call.quote)
+            return (plan.sentence(step.say, heard=heard, name=speak_name(step.to)),)
         case Voicemail() | End():
             return (plan.sentence(step.say),)
         case Offer() | Tell() | Consult() | Refuse():
@@ -136,28 +137,23 @@ def ask_or_announce(plan: Plan, call: Call, step: Step) -> tuple[str, ...]:
 
 
 def choose_language(plan: Plan, call: Call, heard: Heard, offer: Offer) -> tuple[Call, Reply]:
-    """By key, or by the name of the language in itself. Silence twice: the first language."""
-    if heard.keys == "0":
-        return enter(plan, call, OPERATOR)
-    tag = find_language(plan, heard, call.choices or offer.languages)
-    if tag not in offer.languages and (heard.again or call.misses + 1 < OFFERS):
-        misses = call.misses if heard.again else call.misses + 1
-        call = replace(call, misses=misses, choices=offer.languages)
+    """By key, or by the name of the language in itself. Silence twice: the first language.
+
+    A person is asked for by 0 or by a word of any language, and rung while the line is open.
+    """
+    said = fold_words(heard.speech)
+    command = command_in_any(plan.others, heard.keys, said)
+    if command == OPERATOR:
+        return enter(plan, call, OPERATOR if heard.entrance == "start" else heard.entrance)
+    tag = find_language(plan.others, call.choices or offer.languages, heard.keys, said)
+    repeats = call.repeats + (command == AGAIN)
+    is_free = heard.again or (command == AGAIN and repeats == 1)
+    if tag not in offer.languages and (is_free or call.misses + 1 < OFFERS):
+        misses = call.misses if is_free else call.misses + 1
+        call = replace(call, misses=misses, repeats=repeats, choices=offer.languages)
         return call, Reply((), offer, patience=3 * misses)
     tag = tag if tag in offer.languages else offer.languages[0]
     return enter(plan.in_language(tag), replace(call, language=tag), heard.entrance)
-
-
-def find_language(plan: Plan, heard: Heard, offered: tuple[str, ...]) -> str:
-    """The tag of the language that was keyed or named; none if none was.
-
-    `offered` are the tags as the caller heard them. A deploy may have changed the order since.
-    """
-    if heard.keys:
-        return dict(zip("123456789", offered, strict=False)).get(heard.keys, "")
-    said = fold_words(heard.speech)
-    named = (tag for tag, words in plan.others.items() if mentions_any(said, words.chosen_by))
-    return next(named, "")
 
 
 def take_answer(plan: Plan, call: Call, heard: Heard, ask: Ask) -> tuple[Call, Reply]:
@@ -189,15 +185,9 @@ def take_words(plan: Plan, call: Call, heard: Heard, ask: Ask) -> tuple[Call, Re
     steps = steps_of_words(plan.words, ask, call.choices, said)
     sure = heard.confidence is None or heard.confidence >= SURE
     if call.guess:
-        if is_yes(plan.words, said):
-            return enter(plan, call, call.guess)
-        if is_no(plan.words, said):
-            rest = without_phrases(said, (*plan.words.no, *plan.words.negations))
-            others = steps_of_words(plan.words, ask, call.choices, rest)  # "no, billing"
-            steps = [step for step in others if step != call.guess]
-            if not steps:
-                return miss(plan, call, ask, "words")
-        sure = True  # the same word for the second time
+        steps, sure = steps_after_guess(plan.words, ask, call.choices, said, call.guess), True
+        if not steps and is_no(plan.words, said):
+            return miss(plan, call, ask, "words")
     if not steps:
         return take_other_words(plan, call, heard, ask)
     step = steps[0]
@@ -207,6 +197,8 @@ def take_words(plan: Plan, call: Call, heard: Heard, ask: Ask) -> tuple[Call, Re
         return enter(plan, call, step)
     if sure and len(steps) == 1 and not is_negated(plan.words, said):
         return enter(plan, call, step)
+    if step == call.guess:  # "billing or sales", again
+        return miss(plan, call, ask, "words", plan.sentence("not_understood"))
     return ask_back(plan, call, ask, step)
 
 
@@ -222,7 +214,14 @@ def take_other_words(plan: Plan, call: Call, heard: Heard, ask: Ask) -> tuple[Ca
 
 
 def ask_back(plan: Plan, call: Call, ask: Ask, step: str) -> tuple[Call, Reply]:
-    """Ask "Did you say billing?", because speech recognition is unsure."""
+    """Ask "Did you say billing?", because speech recognition is unsure.
+
+    After another such question it is a miss: nobody is asked back for ever.
+    """
+    if call.guess:
+        call = replace(call, misses=call.misses + 1)
+        if call.misses >= MISSES:
+            return give_up(plan, call, "words")
     name = next(name for name, route in ask.routes.items() if route == step)
     question = plan.sentence("did_you_say", name=speak_name(name))
     return replace(call, guess=step), Reply((question,), ask, guessing=True)

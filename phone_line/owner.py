@@ -50,7 +50,8 @@ MOST_WORDS: Final = 1500  # letters of the caller's words in it, so that a link 
 FINAL: Final = range(400, 500)  # statuses that say: not this, nor later
 
 # Slack makes links and alarms of <...>; Discord alarms everybody who is there at two words.
-COMMANDS: Final = r"[<>]|@(?=everyone\b|here\b)"
+LINKS: Final = "[<>]"
+ALARMS: Final = r"@+(?=everyone\b|here\b)"
 
 
 class Owner:
@@ -167,8 +168,11 @@ def name_caller(line: Line, webhook: Webhook) -> str:
 
 
 def quote_words(words: str) -> str:
-    """The words of somebody else, as it can stand in a chat."""
-    return shorten(re.sub(COMMANDS, "", words), MOST_WORDS)
+    """The words of somebody else, as they can stand in a chat.
+
+    Alarms are looked for last: "@<everyone" is one only when the bracket is gone.
+    """
+    return re.sub(ALARMS, "", shorten(re.sub(LINKS, "", words), MOST_WORDS))
 
 
 def find_faults(words: Words) -> Iterator[str]:

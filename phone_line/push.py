@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
 CONNECT: Final = 2.0  # seconds for a connection to Twilio's API
 REPLY: Final = 5.0  # seconds for its answer: three or four have been seen under load
-PAUSE: Final = 0.5  # seconds until an attempt that Twilio has put off (429) is made again
+PAUSE: Final = 0.5  # seconds until another attempt, after Twilio put one off or refused a login
 LATEST: Final = 1.5  # seconds after the claim: no attempt begins later than that
 LIMIT: Final = LATEST + CONNECT + REPLY  # seconds after the claim: no push arrives later than that
 SILENCE: Final = 9  # seconds: outlasts LIMIT
 # "Never processed, safe to repeat": https://www.twilio.com/docs/api/errors/20429
 TOO_MANY: Final = 429
+NO_LOGIN: Final = 401  # https://www.twilio.com/docs/api/errors/20003
 CALL_IS_OVER: Final = 21220  # https://www.twilio.com/docs/api/errors/21220
 
 # Who may hold the voice. No push can come once somebody else has it.
@@ -43,7 +44,7 @@ LOOKS, TALKS, PUSHES = "look", "person", "push by "
 
 def may_speak(line: Line, cells: Cells, webhook: Webhook) -> bool:
     """Tell whether a webhook may speak a late answer, or a push is about to."""
-    if webhook.pushed or not line.settings.rest_login:
+    if webhook.pushed or not line.settings.rest_logins:
         return True
     try:
         holder = cells.settle(webhook.cell(webhook.turn, "voice"), LOOKS)
@@ -69,7 +70,7 @@ def forbid_push(line: Line, webhook: Webhook, until: Moment) -> None:
 def push_caller(line: Line, webhook: Webhook, question: Question, owner: str) -> None:
     """Move a held caller to the answer, unless it is spoken already or the caller has gone on."""
     try:
-        client = open_client(line.settings)  # which takes long the first time
+        clients = open_clients(line.settings)  # which takes long the first time
         claim = PUSHES + owner
         if has_gone_on(line, webhook):
             return
@@ -86,7 +87,7 @@ def push_caller(line: Line, webhook: Webhook, question: Question, owner: str) ->
         path = next_url(line.settings, webhook.began, place)
         origin = (webhook.base, *line.settings.public_url)[-1]  # the new one of two
         while time.monotonic() < claimed + LATEST:
-            if redirect_call(client, webhook.call_sid, origin + path):
+            if redirect_call(clients, webhook.call_sid, origin + path):
                 return
             time.sleep(PAUSE)
     except Exception as error:  # the next look brings the answer all the same
@@ -101,8 +102,8 @@ def has_gone_on(line: Line, webhook: Webhook) -> bool:
     return any(cells.read(*names))
 
 
-def open_client(settings: Settings) -> "Client":
-    """Twilio's own client for its REST API.
+def open_clients(settings: Settings) -> "list[Client]":
+    """Twilio's own client for its REST API, once for each login.
 
     The library is loaded only here, because that takes long, and few lines need it.
     """
@@ -111,23 +112,26 @@ def open_client(settings: Settings) -> "Client":
 
     http_client = TwilioHttpClient()
     http_client.timeout = (CONNECT, REPLY)  # as requests takes it; by itself it waits for ever
-    name, secret = settings.rest_login or ("", "")
-    return Client(name, secret, settings.twilio_account_sid, http_client=http_client)
+    account = settings.twilio_account_sid
+    return [Client(*login, account, http_client=http_client) for login in settings.rest_logins]
 
 
-def redirect_call(client: "Client", call_sid: str, url: str) -> bool:
+def redirect_call(clients: "list[Client]", call_sid: str, url: str) -> bool:
     """Send a live call to a URL. False: not now, but it may be tried again.
 
-    Raises whatever the library raises for any other failure.
+    A login that Twilio refuses is dropped, if there is another one. Raises whatever the library
+    raises for any other failure.
     """
     from twilio.base.exceptions import TwilioRestException
 
     try:
-        client.calls(call_sid).update(url=url, method="POST")
+        clients[0].calls(call_sid).update(url=url, method="POST")
     except TwilioRestException as error:
         if error.code == CALL_IS_OVER:
             return True
-        if error.status != TOO_MANY:
+        if error.status == NO_LOGIN and len(clients) > 1:
+            del clients[0]
+        elif error.status != TOO_MANY:
             raise
         return False
     return True

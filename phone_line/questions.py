@@ -2,8 +2,8 @@
 
 `consult.keep_question` settles the question before anybody works on it, so no retry and no death
 of an instance loses it. Whoever works on it settles turn n+1, the next answer of the call, so that
-the backend's answer exists once, as words. For two minutes it may be asked again; then, or when the
-backend fails for good, the answer is an apology, and a person or voicemail.
+the backend's answer exists once, as words. Within two minutes it may be asked again; then, or when
+the backend fails for good, the answer is an apology, and a person or voicemail.
 """
 
 import time
@@ -101,7 +101,7 @@ class Asking:
 
     def follow_up(self, owner: str) -> None:
         """Push the caller to the answer, with a login, unless somebody may have spoken since."""
-        if self.line.settings.rest_login and not self.is_overtaken and not self.was_away:
+        if self.line.settings.rest_logins and not self.is_overtaken and not self.was_away:
             push_caller(self.line, self.webhook, self.question, owner)
 
     def answer_with(self, answer: Answer) -> Record:

@@ -145,13 +145,17 @@ class Settings:
         return own | dict(self.departments)
 
     @property
-    def rest_login(self) -> tuple[str, str] | None:
-        """The user and password for Twilio's REST API: an API key, else the account itself."""
+    def rest_logins(self) -> list[tuple[str, str]]:
+        """Users and passwords for Twilio's REST API, to be tried in this order; none: no login.
+
+        An API key, else the account itself with its token. While that is rotated there are two, of
+        which Twilio may take only one; the new one comes first.
+        """
         if self.twilio_api_key:
-            return self.twilio_api_key, self.twilio_api_secret
-        if self.twilio_account_sid and self.twilio_auth_token:
-            return self.twilio_account_sid, self.twilio_auth_token[0]
-        return None
+            return [(self.twilio_api_key, self.twilio_api_secret)]
+        if not self.twilio_account_sid:
+            return []
+        return [(self.twilio_account_sid, token) for token in reversed(self.twilio_auth_token)]
 
 
 VARIABLES: Final = {f.name.upper(): f for f in fields(Settings) if f.metadata}
@@ -176,7 +180,8 @@ def read_settings(env: Mapping[str, str]) -> Settings:
     problems += missing_settings(settings, {*given}, on_railway=on_railway)
     if on_railway and not settings.has_redis:
         settings = replace(settings, twilio_auth_token=())  # no silent fallback: nobody is served
-    return replace(settings, problems=tuple(problems), warnings=tuple(misspelt_names(env)))
+    warnings = [*misspelt_names(env), *idle_settings(settings)]
+    return replace(settings, problems=tuple(problems), warnings=tuple(warnings))
 
 
 def read_greetings(env: Mapping[str, str], problems: list[str]) -> Mapping[str, str]:
@@ -229,6 +234,12 @@ def missing_company(given: set[str]) -> Iterator[str]:
     for name, needed in NEEDS.items():
         if name in given and needed not in given:
             yield f"{name} needs {needed}"
+
+
+def idle_settings(settings: Settings) -> Iterator[str]:
+    """A service that is paid for, and whose results nobody sees."""
+    if settings.transcribe and not settings.notify_url and not settings.admin_token:
+        yield "TRANSCRIBE costs money, and nobody sees the words: set NOTIFY_URL or ADMIN_TOKEN"
 
 
 def doubled_logins(settings: Settings) -> Iterator[str]:

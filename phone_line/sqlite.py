@@ -11,6 +11,7 @@ overwritten, not only left out.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -104,14 +105,17 @@ def open_file(path: str, until: Moment) -> Iterator[Connection]:
 
 
 def make_private(path: str) -> None:
-    """Create the file for its owner alone, or take everybody else's rights away.
+    """Create the file for its owner alone, or take everybody else's rights away. OSError: no file.
 
     SQLite gives its log files the rights of the file. A file that exists is not opened here: to
     close it again would end the locks that SQLite holds on it for this process.
     """
     with creating, suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    if Path(path).stat().st_mode & 0o077 == 0:
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode):  # a folder, whose rights are not ours to take away
+        raise IsADirectoryError(f"{path} is no file")
+    if mode & 0o077 == 0:
         return
     for name in (path, f"{path}-wal", f"{path}-shm"):
         with suppress(OSError):  # it is not there, or somebody else's, who has decided so

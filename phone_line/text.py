@@ -65,6 +65,11 @@ def speak_name(name: str) -> str:
     return re.sub("[-_]", " ", name)
 
 
+def open_end(words: str) -> str:
+    """Words without the mark at their end, so that they can stand inside a sentence."""
+    return words.rstrip(".!?… ")
+
+
 def shorten(words: str, limit: int) -> str:
     """Shorten words to `limit` letters: whole sentences, or else whole words.
 

@@ -10,7 +10,7 @@ Three things keep an answer from being taken for something else:
 - what only sounds like a choice ("biling") is near enough to ask about, never to connect.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from phone_line.flow import Ask
@@ -56,12 +56,18 @@ def steps_of_words(words: Words, ask: Ask, choices: Sequence[str], said: str) ->
 
 
 def mentioned_steps(ask: Ask, said: str) -> list[str]:
-    """The steps of the choices that stand in the words, in the order of the words."""
+    """The steps of the choices that stand in the words, in the order of the words.
+
+    A name inside a longer one is not meant: "billing disputes" does not mention billing.
+    """
+    names = {fold_words(speak_name(name)): step for name, step in ask.routes.items()}
     places: dict[str, int] = {}
-    for name, step in ask.routes.items():
-        place = f" {said} ".find(f" {fold_words(speak_name(name))} ")
+    left = f" {said} "
+    for name in sorted(names, key=len, reverse=True):
+        place = left.find(f" {name} ")
         if place >= 0:
-            places[step] = min(place, places.get(step, place))
+            places[names[name]] = min(place, places.get(names[name], place))
+            left = left.replace(f" {name} ", f" {'#' * len(name)} ")
     return sorted(places, key=places.__getitem__)
 
 
@@ -73,6 +79,55 @@ def commanded_steps(words: Words, said: str) -> list[str]:
     if is_command(words, said, words.repeat):
         return [AGAIN]
     return []
+
+
+def steps_after_guess(
+    words: Words, ask: Ask, choices: Sequence[str], said: str, guess: str
+) -> list[str]:
+    """The steps that folded words lead to where the question was "did you say", about a guess.
+
+    Whoever names something else means that: "no, billing", and "right, I said billing".
+    """
+    if is_yes(words, said):
+        rest = without_phrases(said, words.yes)
+        named = mentioned_steps(ask, rest) or commanded_steps(words, rest)
+        return [step for step in named if step != guess] or [guess]
+    if is_no(words, said):
+        rest = without_phrases(said, (*words.no, *words.negations))
+        return [step for step in steps_of_words(words, ask, choices, rest) if step != guess]
+    return steps_of_words(words, ask, choices, said)
+
+
+def command_in_any(languages: Mapping[str, Words], keys: str, said: str) -> str:
+    """The step of a command, keyed or spoken, while the language is open; none if it is none."""
+    if keys:
+        return {"0": OPERATOR, "*": AGAIN}.get(keys, "")
+    found = [step for words in languages.values() for step in commanded_steps(words, said)]
+    return found[0] if found else ""
+
+
+def find_language(
+    languages: Mapping[str, Words], offered: Sequence[str], keys: str, said: str
+) -> str:
+    """The tag of the language that was keyed or named; none if none was, or if it was denied.
+
+    `offered` are the tags as the caller heard them. A deploy may have changed the order since. A
+    no in any of the languages denies what is named next: "no hablo inglés", "no English, Spanish".
+    """
+    if keys:
+        return dict(zip(DIGITS, offered, strict=False)).get(keys, "")
+    named = {
+        tag: place
+        for tag, words in languages.items()
+        if (place := find_any(said, words.chosen_by)) >= 0
+    }
+    no = [phrase for words in languages.values() for phrase in (*words.no, *words.negations)]
+    if (place_of_no := find_any(said, no)) >= 0:
+        denied = min((place for place in named.values() if place > place_of_no), default=None)
+        named = {tag: place for tag, place in named.items() if place != denied}
+        if denied is None or len({*named.values()}) > 1:
+            return ""
+    return min(named, key=named.__getitem__, default="")
 
 
 def similar_step(ask: Ask, said: str) -> str:
@@ -151,5 +206,11 @@ def double_spaces(said: str) -> str:
 
 def mentions_any(said: str, phrases: Iterable[str]) -> bool:
     """Tell whether one of the phrases stands in the words, as whole words; all of them folded."""
+    return find_any(said, phrases) >= 0
+
+
+def find_any(said: str, phrases: Iterable[str]) -> int:
+    """The place of the first of the phrases in the words, as whole words; -1 if none is there."""
     between_blanks = f" {said} "
-    return any(f" {phrase} " in between_blanks for phrase in phrases)
+    places = [between_blanks.find(f" {phrase} ") for phrase in phrases]
+    return min((place for place in places if place >= 0), default=-1)

@@ -109,12 +109,18 @@ def read_phones(value: str) -> tuple[str, ...]:
 
 
 def read_departments(value: str) -> Mapping[str, tuple[str, ...]]:
-    """`billing=+15550100001 cancel=+15550100002,+15550100003`: names and phones, in order."""
+    """`billing=+15550100001 cancel=+15550100002,+15550100003`: names and phones, in order.
+
+    lost-found and lost_found are spoken alike, so they are one name.
+    """
     departments: dict[str, tuple[str, ...]] = {}
+    spoken: set[str] = set()
     for pair in re.sub(r"\s*,\s*", ",", value).split():
         name, equals, phones = pair.partition("=")
-        if not equals or not re.fullmatch(r"[^\W\d][\w-]*", name) or name.lower() in departments:
+        words = name.lower().replace("_", "-")
+        if not equals or not re.fullmatch(r"[^\W\d][\w-]*", name) or words in spoken:
             raise ValueError(value)
+        spoken.add(words)
         departments[name.lower()] = read_phones(phones)
     if not 0 < len(departments) <= MOST_DEPARTMENTS:
         raise ValueError(value)

@@ -21,7 +21,7 @@ from phone_line.flow import Transfer
 from phone_line.log import write_log
 from phone_line.plan import Plan
 from phone_line.records import Call, name_cell, read_turn
-from phone_line.text import speak_name
+from phone_line.text import open_end, speak_name
 from phone_line.twiml import next_url, say_words, write_document
 from phone_line.webhook import Webhook
 
@@ -84,4 +84,4 @@ def choose_words(plan: Plan, call: Call) -> str:
         name += "_you"
     if not call.quote:
         name += "_silent"
-    return plan.sentence(name, name=speak_name(department), heard=call.quote.rstrip(".!? "))
+    return plan.sentence(name, name=speak_name(department), heard=open_end(call.quote))

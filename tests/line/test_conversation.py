@@ -80,6 +80,14 @@ HEARD: Final[list[tuple[str, str, Call, Heard, str, str]]] = [
         "connect",
         say("heard_connecting", heard="Ann, a bill"),
     ),
+    (
+        "a reason as it is recognised",
+        "forward",
+        at("reason"),
+        said("Where is my order?"),
+        "connect",
+        say("heard_connecting", heard="Where is my order"),
+    ),
     ("a reason, nobody there", "alone", at("reason"), said("Ann"), "voicemail", LEAVE),
     (
         "hardly understood",

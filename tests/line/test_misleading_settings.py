@@ -108,6 +108,14 @@ def test_other_peoples_variables_are_not_warned_of(name: str) -> None:
     assert read_settings({name: "x"}).warnings == ()
 
 
+def test_a_transcription_that_nobody_sees_is_worth_a_warning() -> None:
+    """Twilio is paid for it; with an owner who is told, or a page, there is nothing to warn of."""
+    [warning] = read_settings({"TRANSCRIBE": "1"}).warnings
+    assert "NOTIFY_URL or ADMIN_TOKEN" in warning
+    for seen in ({"NOTIFY_URL": "https://ntfy.example/a"}, {"ADMIN_TOKEN": "a" * 12}):
+        assert read_settings({"TRANSCRIBE": "1", **seen}).warnings == ()
+
+
 def reached(here: Inside, origin: str) -> int:
     """The status for a webhook that Twilio signed for this origin."""
     form = list(webhook().items())
@@ -153,6 +161,7 @@ def test_the_origin_may_be_spelt_as_twilio_spells_it(
         ("FORWARD_TO", "sip:bob@example.com?X=1"),
         ("FORWARD_TO", "sip:@example.com"),
         ("DEPARTMENTS", "billing=+15550100001 billing=+15550100002"),
+        ("DEPARTMENTS", "lost-found=+15550100001 Lost_Found=+15550100002"),
         ("DEPARTMENTS", "bil ling=+15550100001"),
         ("RING_SECONDS", "4"),
         ("RING_SECONDS", "61"),

@@ -250,6 +250,8 @@ def test_the_owner_reads_the_lines_first_language(sink: Sink, tmp_path: Path) ->
         ("", say("withheld")),
         ("client:alice", "client:alice"),
         ("sip:<!channel>@everyone", "sip:!channeleveryone"),
+        ("sip:@<everyone", "sip:everyone"),
+        ("sip:@@here", "sip:here"),
     ],
 )
 def test_a_caller_without_a_number_has_a_name(

@@ -19,7 +19,7 @@ from phone_line.push import (
     SILENCE,
     forbid_push,
     may_speak,
-    open_client,
+    open_clients,
     push_caller,
     redirect_call,
 )
@@ -57,9 +57,9 @@ def api() -> Iterator[TwilioApi]:
             os.environ.update(before)
 
 
-def pushing(api: TwilioApi, upstash: Upstash) -> Line:
+def pushing(api: TwilioApi, upstash: Upstash, **more: str) -> Line:
     """A line that may move its callers."""
-    return Inside({**upstash.settings, "TWILIO_ACCOUNT_SID": api.account}).line.line
+    return Inside({**upstash.settings, "TWILIO_ACCOUNT_SID": api.account, **more}).line.line
 
 
 def cells_of(line: Line) -> Cells:
@@ -262,7 +262,18 @@ def test_what_the_api_refuses_is_understood(api: TwilioApi, fault: str, *, done:
     """A call that is over is fine; too many requests may be repeated."""
     api.fault = lambda _push: fault
     settings = read_settings({"TWILIO_AUTH_TOKEN": TOKEN, "TWILIO_ACCOUNT_SID": api.account})
-    assert redirect_call(open_client(settings), SID, "https://l.example/") is done
+    assert redirect_call(open_clients(settings), SID, "https://l.example/") is done
+
+
+@pytest.mark.parametrize("tokens", [f"old,{TOKEN}", f"{TOKEN},new"])
+def test_a_push_comes_while_the_token_is_rotated(
+    api: TwilioApi, upstash: Upstash, tokens: str
+) -> None:
+    """Before and after the switch Twilio takes one of the two tokens; the other is no failure."""
+    line = pushing(api, upstash, TWILIO_AUTH_TOKEN=tokens)
+    with changed(push_room, LATEST=20):
+        push(line)
+    assert len(api.pushes) == 1
 
 
 def test_a_push_that_fails_for_good_is_logged(
@@ -272,7 +283,7 @@ def test_a_push_that_fails_for_good_is_logged(
     api.fault = lambda _push: "500"
     line = pushing(api, upstash)
     with pytest.raises(TwilioRestException):
-        redirect_call(open_client(line.settings), SID, "https://l.example/")
+        redirect_call(open_clients(line.settings), SID, "https://l.example/")
     push(line)
     assert "push failed" in capsys.readouterr().out
 

@@ -27,7 +27,7 @@ from standins.transcript import Transcript
 from standins.twilio_api import Push, TwilioApi
 from standins.upstash import Command, Upstash
 from standins.webhooks import Answer, http_deliver
-from tickets import PAYMENT_SECONDS, Tickets
+from tickets import PAYMENT_SECONDS, TicketLine, Tickets
 
 pytestmark = pytest.mark.waits  # for a backend that thinks, a pause that passes, a lease that ends
 of_the_scenes = pytest.mark.xdist_group("scenes")  # in one worker: the scenes are played once
@@ -406,6 +406,19 @@ def test_nobody_waits_longer_than_two_minutes(scenes: Scenes) -> None:
         assert caller.slowest < 2 + LATE
         assert caller.times("line dials") == caller.times(f"line dials {PERSON}")
     assert [caller.phone.state for caller in callers.values()] == ["dial", "dial", "record"]
+
+
+@pytest.mark.parametrize(
+    ("words", "booked"),
+    [("yes", True), ("Yes.", True), ("Yes, please.", True), ("No.", False), ("yesterday", False)],
+)
+def test_a_yes_buys_a_ticket_however_it_is_written(words: str, booked: bool) -> None:
+    """Recognition sends sentences, with capitals and stops."""
+    line = TicketLine(payment_seconds=0)
+    line.answer("CA1", "I go from Berlin to Hamburg.")
+    assert line.payments == []
+    line.answer("CA1", words)
+    assert (len(line.payments) == 1) is booked
 
 
 def test_the_ticket_line_runs_as_a_command() -> None:

@@ -31,6 +31,7 @@ from phone_line.http import HttpAnswer
 from phone_line.sqlite import BETWEEN_TIDYINGS, SETUP, SQLite, make_private, open_file
 from phone_line.upstash import Upstash, headers_for, read_result
 from standins.examples import as_many
+from standins.inside import Inside
 from standins.settling import settle_all
 from standins.timing import LATE
 from standins.upstash import Upstash as StandIn
@@ -389,6 +390,16 @@ def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None
             path.chmod(0o644)
         assert Cells(store, soon()).read("cell") == ["value"]
         assert rights(tmp_path) == {0o600}
+
+
+def test_a_folder_in_place_of_the_file_keeps_its_rights(tmp_path: Path) -> None:
+    """STATE_FILE=/data: it is said, and whatever else lives in that folder can still be reached."""
+    tmp_path.chmod(0o755)
+    line = Inside({"STATE_FILE": str(tmp_path)})
+    health = line.send("GET", "/healthz")
+    assert health.status == 503
+    assert "is no file" in health.body.decode()
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_file_that_is_deleted_is_one_new_file_for_all(tmp_path: Path) -> None:

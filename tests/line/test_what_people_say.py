@@ -124,6 +124,110 @@ def test_a_choice_that_is_denied_is_not_connected_unasked() -> None:
     assert step_after(plan_of(), "it's not about billing") == "to_billing?"
 
 
+@pytest.mark.parametrize(
+    ("language", "words", "step"),
+    [
+        ("en-US", "Right, I said billing.", "to_billing"),
+        ("en-US", "okay, operator please", "operator"),
+        ("en-US", "Yes, cancel.", "to_cancel"),
+        ("en-US", "Two, okay", "to_cancel"),
+        ("en-US", "yes, that one", "to_cancel"),
+        ("en-US", "Okay, say that again", "menu"),
+        ("de-DE", "Klar und deutlich: billing", "to_billing"),
+        ("es-US", "Sí, pero billing", "to_billing"),
+    ],
+)
+def test_a_yes_that_names_something_else_means_that(language: str, words: str, step: str) -> None:
+    """Did you say cancel? Whoever corrects us politely is not connected with it."""
+    assert step_after(plan_of(language), words, guess="to_cancel") == step
+
+
+@pytest.mark.parametrize(
+    ("words", "step"),
+    [
+        ("Billing disputes.", "to_billing-disputes"),
+        ("my billing disputes please", "to_billing-disputes"),
+        ("billing", "to_billing"),
+        ("billing or billing disputes", "to_billing?"),
+        ("disputes", "to_billing-disputes?"),
+    ],
+)
+def test_a_name_inside_a_longer_one_is_not_meant(words: str, step: str) -> None:
+    """Billing is part of the other name, and who says that one wants no billing."""
+    numbers = "billing=+15550100001 billing-disputes=+15550100002"
+    assert step_after(plan_of(DEPARTMENTS=numbers), words) == step
+
+
+@pytest.mark.parametrize(
+    "says",
+    [["billing or cancel"], ["billing or cancel", "cancel or billing"], ["biling", "cansel"]],
+)
+def test_nobody_is_asked_back_for_ever(says: list[str]) -> None:
+    """Who answers "did you say" as vaguely as before is not understood: the third time a person."""
+    plan, call = plan_of(), Call(turn=1, step="menu")
+    for turn in range(12):
+        heard = Heard(speech=says[turn % len(says)], confidence=CONFIDENT)
+        call, _ = decide(plan, call, heard)
+        if call.step != "menu":
+            break
+    assert call.step == "operator"
+    assert call.turn < 9
+
+
+OFFERED: Final = {"LANGUAGE": "en-US es-US de-DE"}
+NOTHING: Final = "language"  # the step at which the languages are offered once more
+
+
+@pytest.mark.parametrize(
+    ("words", "language"),
+    [
+        ("Spanish please", "es-US"),
+        ("No hablo inglés, español por favor", "es-US"),
+        ("I don't speak English, Spanish please", "es-US"),
+        ("Spanish, no English", "es-US"),
+        ("English please, I do not speak Spanish", "en-US"),
+        ("Kein Englisch, Deutsch", "de-DE"),
+        ("No English.", ""),
+        ("English? No.", ""),
+        ("no Spanish, no German, English", ""),
+        ("English or Spanish", "en-US"),
+        ("no", ""),
+    ],
+)
+def test_a_language_that_is_denied_is_not_chosen(words: str, language: str) -> None:
+    """A no denies the language that is named next; where none is left, they are offered again."""
+    call, _ = decide(line_of(OFFERED | FORWARD).plan, Call(turn=1, step=NOTHING), heard_in(words))
+    assert call.language == language
+    assert (call.step == NOTHING) == (not language)
+
+
+@pytest.mark.parametrize(("door", "step"), [("start", "operator"), ("closed", "voicemail")])
+@pytest.mark.parametrize(
+    "heard", [Heard(keys="0"), Heard(speech="operator"), Heard(speech="una persona, por favor")]
+)
+def test_a_person_may_be_asked_for_before_a_language(heard: Heard, door: str, step: str) -> None:
+    """By key or word; out of hours nobody is rung."""
+    plan = line_of(OFFERED | FORWARD).plan
+    call, _ = decide(plan, Call(turn=1, step=NOTHING), replace(heard, entrance=door))
+    assert call.step == step
+
+
+@pytest.mark.parametrize("heard", [Heard(keys="*"), Heard(speech="otra vez"), Heard(speech="what")])
+def test_the_offer_of_languages_is_repeated_once_for_nothing(heard: Heard) -> None:
+    """The third time the first language is taken, as after silence."""
+    plan, call = line_of(OFFERED | FORWARD).plan, Call(turn=1, step=NOTHING)
+    steps = []
+    for _ in range(3):
+        call, _ = decide(plan, call, heard)
+        steps.append(call.step)
+    assert steps == [NOTHING, NOTHING, "reason"]
+
+
+def heard_in(words: str) -> Heard:
+    """Words that came well through."""
+    return Heard(speech=words, confidence=CONFIDENT)
+
+
 def test_the_words_that_recognition_should_expect_stand_in_the_hints() -> None:
     """The choices, their keys as words, and the commands."""
     line = line_of(MENU)

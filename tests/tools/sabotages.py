@@ -29,6 +29,7 @@ EVENTS: Final = "phone_line/events.py"
 QUESTIONS: Final = "phone_line/questions.py"
 CONSULT: Final = "phone_line/consult.py"
 PUSH: Final = "phone_line/push.py"
+SQLITE: Final = "phone_line/sqlite.py"
 WORK: Final = "phone_line/slow_work.py"
 HTTP: Final = "phone_line/http.py"
 ANSWER: Final = "phone_line/http_answer.py"
@@ -790,6 +791,62 @@ WHAT_A_CALLER_HEARS: Final = (
         "misses=call.misses + 1",
         "misses=1",
         "line/test_conversation.py::test_what_is_heard_decides_what_is_said",
+    ),
+    Sabotage(
+        "out of hours 0 at the offer of languages rings somebody",
+        TALK,
+        "choose_language",
+        'OPERATOR if heard.entrance == "start" else heard.entrance',
+        "OPERATOR",
+        "line/test_what_people_say.py::test_a_person_may_be_asked_for_before_a_language",
+    ),
+    Sabotage(
+        "the line asks back for ever",
+        TALK,
+        "ask_back",
+        "misses=call.misses + 1",
+        "misses=call.misses",
+        "line/test_what_people_say.py::test_nobody_is_asked_back_for_ever",
+    ),
+    Sabotage(
+        "a name inside a longer one is meant",
+        UNDERSTANDING,
+        "mentioned_steps",
+        "reverse=True",
+        "reverse=False",
+        "line/test_what_people_say.py::test_a_name_inside_a_longer_one_is_not_meant",
+    ),
+    Sabotage(
+        "a yes is a yes whatever it names",
+        UNDERSTANDING,
+        "steps_after_guess",
+        "[step for step in named if step != guess] or [guess]",
+        "[guess]",
+        "line/test_what_people_say.py::test_a_yes_that_names_something_else_means_that",
+    ),
+    Sabotage(
+        "a language is chosen although it was denied",
+        UNDERSTANDING,
+        "find_language",
+        "if place != denied",
+        "if tag",
+        "line/test_what_people_say.py::test_a_language_that_is_denied_is_not_chosen",
+    ),
+    Sabotage(
+        "only one of two tokens moves callers",
+        PUSH,
+        "redirect_call",
+        "del clients[0]",
+        "pass",
+        "line/test_push.py::test_a_push_comes_while_the_token_is_rotated",
+    ),
+    Sabotage(
+        "a folder loses its rights",
+        SQLITE,
+        "make_private",
+        'raise IsADirectoryError(f"{path} is no file")',
+        "pass",
+        "line/test_stores.py::test_a_folder_in_place_of_the_file_keeps_its_rights",
     ),
     Sabotage(
         "a repeat costs nothing, again and again",
