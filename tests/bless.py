@@ -51,8 +51,8 @@ def main(given: Sequence[str] | None = None) -> int:
     for path in paths:
         try:
             blessed[path] = blessed_text(path.read_text(encoding="utf-8"), anyhow=wanted.anyhow)
-        except ValueError as error:
-            print(f"refused: {path.name}: {error}")
+        except (OSError, ValueError) as error:
+            print(f"refused: {path.name}: {getattr(error, 'strerror', None) or error}")
             refused += 1
     if refused:
         print("nothing was written")

@@ -213,7 +213,11 @@ def ask_owner(question: str) -> bool:
     if not sys.stdin.isatty():
         print(f"        {question} Nobody is here to ask: --yes agrees.", flush=True)
         return False
-    return input(f"        {question} [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        return input(f"        {question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        print(flush=True)
+        return False
 
 
 def agree_always(_: str) -> bool:

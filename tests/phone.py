@@ -24,6 +24,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 # said before an older one stumble
 import argparse
 import contextlib
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from deployed.asking import find_origin
 from standins.asking import ACCOUNT, Clock
 from standins.call import Phone
 from standins.instance import Instance, free_port
@@ -38,8 +40,9 @@ from standins.rehearsal import find_faults, settings_of, with_somebody
 from standins.screen import TO_HAVE_ONE, announcer, one_line, tell
 from standins.terminal import Script, Terminal, is_typed
 
-# How the names of settings end whose values are not printed.
+# How the names of settings end whose values are not printed; addresses may have a key in them.
 SECRET: Final = ("_TOKEN", "_SECRET", "_PROMPT", "NOTIFY_URL")
+HERE: Final = r"https?://(localhost|127\.0\.0\.1)(:\d+)?/?"  # an address without any secret
 TO_TRY: Final = (
     "# Type what the caller says; #1 presses a key, an empty line is silence, !help tells the rest."
 )
@@ -68,6 +71,8 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     )
     options = parser.parse_args(given)
     options.token = options.token or os.environ.get("TWILIO_AUTH_TOKEN")
+    if options.url and not find_origin(options.url).startswith("http"):
+        parser.error(f"--url {options.url} is no address; http://127.0.0.1:8080 is one")
     if options.url and not options.token:
         parser.error("--url needs --token or TWILIO_AUTH_TOKEN")
     if options.url and (options.set or options.env):
@@ -77,6 +82,12 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     except ValueError as error:
         parser.error(str(error))
     return options
+
+
+def is_private(name: str, value: str) -> bool:
+    """Tells whether a setting may hold a secret: what is printed here is kept as a test."""
+    is_elsewhere = name == "BACKEND_URL" and not re.fullmatch(HERE, value)
+    return name.endswith(SECRET) or is_elsewhere
 
 
 def account(settings: Mapping[str, str]) -> str:
@@ -132,7 +143,7 @@ def ring_here(options: argparse.Namespace, script: Script) -> int:
     announce = announcer(aloud=options.say)
     chosen = with_somebody(options.settings)
     for name, value in chosen.items():
-        tell(f"# {name} is set" if name.endswith(SECRET) else f"set {name}={value}")
+        tell(f"# {name} is set" if is_private(name, value) else f"set {name}={value}")
     for fault in find_faults(options.settings, options.left_out):
         tell(f"# left out here, and broken: {one_line(fault)}")
     token = chosen.get("TWILIO_AUTH_TOKEN", uuid.uuid4().hex)

@@ -155,5 +155,7 @@ if __name__ == "__main__":
         sys.exit(main())
     except RuntimeError as error:
         sys.exit(f"receptionist: {error}")
+    except EOFError:  # nobody reads any more
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

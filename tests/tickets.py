@@ -54,7 +54,7 @@ class TicketLine:
     def answer(self, call_sid: str, heard: str) -> Answer:
         """The next words for the caller."""
         if call_sid in self.journeys:
-            return self.sell(call_sid, wanted="yes" in heard.lower().split())
+            return self.sell(call_sid, wanted=bool(re.search(r"\byes\b", heard.lower())))
         cities = re.search(r"from (\w+) to (\w+)", heard.lower())
         if not cities:
             return {"say": "Where from, and where to?", "then": "listen"}

@@ -69,13 +69,16 @@ def quote_body(answer: Answer) -> str:
 
 
 def find_origin(url: str) -> str:
-    """The scheme and host of a URL, in small letters, without login and without a usual port."""
-    parts = urlsplit(url)
-    if not parts.hostname:
-        return ""
+    """The scheme and host of a URL, in small letters, without login and without a usual port.
+
+    Nothing if it is no URL.
+    """
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
+        return ""
+    if not parts.hostname:
         return ""
     is_usual = port in (None, PORTS.get(parts.scheme.lower()))
     host = parts.hostname if is_usual else f"{parts.hostname}:{port}"

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from phone_line.settings import read_settings
 from standins.instance import SETTINGS
 
-ENTRY: Final = r"""(?:export\s+)?(\w+)\s*=\s*(?:"([^"]*)"|'([^']*)'|(.*?))\s*(?:\s#.*)?"""
+ENTRY: Final = r"(?:export\s+)?(\w+)\s*=\s*(.*)"
 LEFT_OUT: Final = ("TWILIO_", "UPSTASH_", "PUBLIC_URL", "STATE_FILE")  # of --env: a real line's own
 SOMEBODY: Final = {"FORWARD_TO": "+15550100099"}
 
@@ -55,9 +56,25 @@ def dotenv(path: Path) -> Settings:
             continue
         if not (entry := re.fullmatch(ENTRY, line.strip())):
             raise ValueError(f"line {number} is not NAME=VALUE")
-        name, *values = entry.groups()
-        found[name] = "".join(filter(None, values))
+        name, value = entry.groups()
+        try:
+            found[name] = read_value(value)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
     return {name: value for name, value in found.items() if value}
+
+
+def read_value(text: str) -> str:
+    """The value as bash reads it where it is quoted; else all up to a comment, with its blanks."""
+    if not text.startswith(("'", '"')):
+        return re.sub(r"\s#.*", "", f" {text}").strip()
+    try:
+        words = shlex.split(text, comments=True)
+    except ValueError as error:
+        raise ValueError("a quotation mark is missing") from error
+    if len(words) > 1:
+        raise ValueError("something follows the quoted value")
+    return words[0]
 
 
 def find_faults(taken: Settings, left_out: Settings) -> list[str]:

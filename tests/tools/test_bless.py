@@ -142,6 +142,18 @@ def test_a_call_that_needs_a_backend_is_refused(
     assert "a call that needs a backend is a test" in capsys.readouterr().out
 
 
+def test_a_call_that_cannot_be_read_is_refused(
+    call: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A misspelt name or a folder is told in a line, and nothing is written."""
+    before = call.read_text(encoding="utf-8")
+    assert bless.main([str(call), str(call.parent / "nope.call"), str(call.parent)]) == 1
+    told = capsys.readouterr().out
+    assert "refused: nope.call: No such file or directory" in told
+    assert "Is a directory" in told
+    assert call.read_text(encoding="utf-8") == before
+
+
 @pytest.mark.long
 def test_calls_that_fit_are_not_touched(capsys: pytest.CaptureFixture[str]) -> None:
     """As the tree stands, no transcript is in need of a blessing."""

@@ -355,6 +355,26 @@ def test_fix_changes_nothing_if_nobody_agrees(twilio: TwilioAccount, line: Insta
     assert {asked.method for asked in twilio.asked} == {"GET"}
 
 
+def test_whoever_ends_the_input_agrees_to_nothing() -> None:
+    """Ctrl-D at the question is a no, like every key but y."""
+    ours, theirs = os.openpty()
+    ask = "import live; print(live.ask_owner('Set it?'))"
+    with subprocess.Popen(
+        [sys.executable, "-c", ask],
+        cwd=ROOT / "tests",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        os.write(ours, b"\x04")
+        told, _ = process.communicate(timeout=30)
+    os.close(ours)
+    os.close(theirs)
+    assert told.endswith("False\n")
+    assert process.returncode == 0
+
+
 def test_fix_asks_nothing_where_nothing_is_wrong(twilio: TwilioAccount, line: Instance) -> None:
     """A number that is right is left alone."""
     findings = look(line.url, twilio.url, "--fix")

@@ -18,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from phone import arguments
+from phone import arguments, is_private
 from sabotage import copy_tree
 from standins.call import Phone
 from standins.canned import TOKEN, Canned, Reply, voicemail
@@ -344,6 +344,64 @@ def test_a_rehearsal_takes_its_settings_from_a_file(tmp_path: Path) -> None:
         "GREETING": 'Hello, and press "#".',
         "ADMIN_TOKEN": "do#not#show#this",
     }
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r'"Say \"hi\" please"  # aloud', 'Say "hi" please'),
+        ("'It says \"hi\"'", 'It says "hi"'),
+        ('"one # two" # three', "one # two"),
+        ("Mon-Fri 09:00-17:00  # hours", "Mon-Fri 09:00-17:00"),
+        ("a#b", "a#b"),
+        (" # nothing", ""),
+        ('""', ""),
+    ],
+)
+def test_a_value_is_read_as_the_shell_reads_it(tmp_path: Path, text: str, value: str) -> None:
+    """What is rehearsed is what a deploy sets; unquoted blanks are taken as they are meant."""
+    (file := tmp_path / ".env").write_text(f"GREETING={text}\n", encoding="utf-8")
+    assert settings_of(str(file), [])[0].get("GREETING", "") == value
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('"Say hi', "line 2: a quotation mark is missing"),
+        ('"Say" hi', "line 2: something follows the quoted value"),
+    ],
+)
+def test_a_value_that_no_shell_reads_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    """Its line is told."""
+    (file := tmp_path / ".env").write_text(f"\nGREETING={text}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=words):
+        settings_of(str(file), [])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("name", "value", "private"),
+    [
+        ("BACKEND_URL", "https://line:hunter2@backend.example/next", True),
+        ("BACKEND_URL", "https://hooks.example/T0/B0/s3cret", True),
+        ("BACKEND_URL", "http://127.0.0.1:5077", False),
+        ("NOTIFY_URL", "https://ntfy.sh/a-name", True),
+        ("FORWARD_TO", "+15550100099", False),
+    ],
+)
+def test_an_address_elsewhere_may_hold_a_secret(name: str, value: str, private: bool) -> None:
+    """What the phone prints is kept as a test, and a test in a repository."""
+    assert is_private(name, value) is private
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "http://127.0.0.1:99999", "http://[::1", "x"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    """In a sentence, before anybody rings."""
+    with pytest.raises(SystemExit) as ended:
+        arguments(["--url", url, "--token", TOKEN])
+    assert ended.value.code == 2
 
 
 def test_a_rehearsal_is_a_call_without_secrets(tmp_path: Path) -> None:

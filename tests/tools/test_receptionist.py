@@ -56,6 +56,22 @@ def test_the_pizzeria_is_called_without_an_account() -> None:
 
 
 @pytest.mark.long
+def test_whoever_reads_no_more_sees_no_traceback() -> None:
+    """With `| head` the call ends where the reader has seen enough."""
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "tests/receptionist.py"), "--play"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        assert command.stdout.readline()
+        command.stdout.close()
+        assert "Traceback" not in command.stderr.read()
+
+
+@pytest.mark.long
 def test_the_pizzeria_is_called_from_the_keyboard() -> None:
     """Without --play the caller is whoever types, and every command of the terminal works."""
     script = "When do you open?\n!kill\nI want to complain to a manager\n!answer 30\n"
