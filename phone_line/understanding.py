@@ -60,14 +60,14 @@ def mentioned_steps(ask: Ask, said: str) -> list[str]:
 
     A name inside a longer one is not meant: "billing disputes" does not mention billing.
     """
-    names = {fold_words(speak_name(name)): step for name, step in ask.routes.items()}
+    left = double_spaces(said)
+    names = {double_spaces(fold_words(speak_name(name))): name for name in ask.routes}
     places: dict[str, int] = {}
-    left = f" {said} "
-    for name in sorted(names, key=len, reverse=True):
-        place = left.find(f" {name} ")
+    for words in sorted(names, key=len, reverse=True):
+        place, step = left.find(words), ask.routes[names[words]]
         if place >= 0:
-            places[names[name]] = min(place, places.get(names[name], place))
-            left = left.replace(f" {name} ", f" {'#' * len(name)} ")
+            places[step] = min(place, places.get(step, place))
+            left = left.replace(words, "#" * len(words))
     return sorted(places, key=places.__getitem__)
 
 

@@ -147,6 +147,7 @@ def test_a_yes_that_names_something_else_means_that(language: str, words: str, s
     [
         ("Billing disputes.", "to_billing-disputes"),
         ("my billing disputes please", "to_billing-disputes"),
+        ("billing disputes, billing disputes", "to_billing-disputes"),
         ("billing", "to_billing"),
         ("billing or billing disputes", "to_billing?"),
         ("disputes", "to_billing-disputes?"),
