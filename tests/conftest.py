@@ -54,6 +54,7 @@ PROGRAMS: Final = {
 NAMED: Final = re.compile(r"::|\.py$")  # in what pytest was given: a test, or a file of them
 LONG: Final = "they take long: python -m pytest --long"
 LEFT_OUT: Final = pytest.StashKey[Counter[str]]()  # why, and how to have them: how many tests
+LONGEST_NAME: Final = 200  # letters of a value that a row is named after
 WAITS_END: Final = 0.8  # share of the tests among which the waiting ones lie
 IN_CI: Final = bool(os.environ.get("CI"))
 
@@ -96,6 +97,16 @@ def collect(config: pytest.Config, files: list[Path]) -> subprocess.Popen[bytes]
     nothing = subprocess.DEVNULL
     command += map(str, files)
     return subprocess.Popen(command, cwd=config.rootpath, env=env, stdin=nothing, stdout=nothing)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name a row after the beginning of a long text.
+
+    A test's name stands in the environment of what it starts, and Linux takes 128 kB there.
+    """
+    if isinstance(val, str | bytes) and len(val) > LONGEST_NAME:
+        return f"{val[:20]!a} and so on, {len(val)} in all"
+    return None
 
 
 # What is left out.

@@ -72,9 +72,7 @@ def test_an_altered_url_is_refused(line: Inside, file: Path, sent: str) -> None:
     assert stored(file) == {}
 
 
-@pytest.mark.parametrize(
-    "signature", [None, "", "é", "x" * 10_000, "AAAAAAAAAAAAAAAAAAAAAAAAAAA="], ids=repr
-)
+@pytest.mark.parametrize("signature", [None, "", "é", "x" * 10_000, "AAAAAAAAAAAAAAAAAAAAAAAAAAA="])
 def test_a_wrong_signature_is_refused(line: Inside, file: Path, signature: str | None) -> None:
     """No signature, and anything that is none, is 403 in plain words."""
     given = {} if signature is None else {"X-Twilio-Signature": signature}

@@ -205,6 +205,11 @@ def test_the_tests_run_what_production_runs() -> None:
     assert [line.split(" @ ")[0] for line in loose] == ["too-old"]  # which is no package
 
 
+def test_no_name_of_a_test_is_too_long(request: pytest.FixtureRequest) -> None:
+    """It stands in the environment of every process that the test starts."""
+    assert max(len(item.nodeid) for item in request.session.items) < 1000
+
+
 @pytest.mark.parametrize("word", TRAPS)
 def test_no_word_in_the_requirements_misleads_a_builder(word: str) -> None:
     """Builders search requirements.txt for words; none that they act upon stands in it."""
