@@ -69,6 +69,7 @@ def test_a_choice_is_understood_however_it_is_said(language: str, words: str, st
         ("en-US", "not billing"),
         ("en-US", "no"),
         ("en-US", "nope, wrong"),
+        ("en-US", "no, sorry, okay"),
         ("en-US", "that ain't right"),
         ("en-US", "that wouldn't be right"),
         ("en-US", "anything but billing"),
