@@ -69,7 +69,7 @@ def test_a_choice_is_understood_however_it_is_said(language: str, words: str, st
         ("en-US", "not billing"),
         ("en-US", "no"),
         ("en-US", "nope, wrong"),
-        ("en-US", "no, sorry, okay"),
+        ("en-US", "no, okay"),
         ("en-US", "that ain't right"),
         ("en-US", "that wouldn't be right"),
         ("en-US", "anything but billing"),
@@ -141,6 +141,11 @@ def test_a_choice_that_is_denied_is_not_connected_unasked() -> None:
 def test_a_yes_that_names_something_else_means_that(language: str, words: str, step: str) -> None:
     """Did you say cancel? Whoever corrects us politely is not connected with it."""
     assert step_after(plan_of(language), words, guess="to_cancel") == step
+
+
+def test_a_not_that_names_something_else_is_asked_back() -> None:
+    """Did you say cancel? Not cancel, billing: so it is billing, and that is made sure of."""
+    assert step_after(plan_of(), "not cancel, billing", guess="to_cancel") == "to_billing?"
 
 
 @pytest.mark.parametrize(

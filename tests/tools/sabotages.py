@@ -886,7 +886,7 @@ WHAT_A_CALLER_HEARS: Final = (
         "is_no",
         "mentions_any(said, words.no) or is_negated(words, said)",
         "mentions_any(said, words.no)",
-        "line/test_what_people_say.py::test_an_answer_with_a_not_in_it_is_a_no",
+        "line/test_what_people_say.py::test_a_not_that_names_something_else_is_asked_back",
     ),
     Sabotage(
         "a travel agent is an operator",
